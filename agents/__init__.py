@@ -1,0 +1,10 @@
+"""Agents: SAC and DiscreteSAC, interchangeable with Stable-Baselines3's."""
+
+if __name__ == "agents":
+    raise ImportError("import it as entroreg.agents: a bare 'agents' would exist twice")
+
+from entroreg.agents.controller_state import saved_controller_state
+from entroreg.agents.discrete_sac import DiscreteSAC
+from entroreg.agents.sac import SAC
+
+__all__ = ["SAC", "DiscreteSAC", "saved_controller_state"]

@@ -1,0 +1,260 @@
+"""What SAC and DiscreteSAC share: an entropy controller where Stable-Baselines3 has an entropy coefficient."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch import Tensor
+
+from entroreg import atomic
+from entroreg.agents.controller_state import (
+    AnyController,
+    StoredController,
+    append_to_zip,
+    read_from_zip,
+    rebuild,
+)
+from entroreg.controllers import Dual, Fixed, PerStateDual, Scheduled, Target
+
+
+class EntropyControlled(OffPolicyAlgorithm):
+    """Base of the agents whose ``ent_coef`` is any controller of the core.
+
+    The controller is the only owner of the coefficient. Stable-Baselines3's names (``log_ent_coef``,
+    ``ent_coef_optimizer``, ``ent_coef_tensor``) refer to its tensors, so zips, callbacks and
+    ``set_parameters`` see what they expect.
+    """
+
+    controller: AnyController | None
+    ent_coef: Any  # what the constructor was given, then Stable-Baselines3's own value
+    target_entropy: Any
+    log_ent_coef: Tensor | None
+    ent_coef_optimizer: torch.optim.Adam | None
+    ent_coef_tensor: Tensor
+
+    def _request_ent_coef(self, ent_coef: str | float | AnyController, target_entropy: str | Target) -> None:
+        """Take the constructor's wishes; ``_bind_ent_coef`` fulfils them once spaces and schedules are known."""
+        self.ent_coef = ent_coef
+        self.target_entropy = target_entropy
+        self.controller = None
+        self._alpha_follows_learning_rate = True
+
+    def _bind_ent_coef(
+        self, requested: Any, target: str | Target, default_target: float, limits: tuple[float, float]
+    ) -> None:
+        """Make or take the controller that ``ent_coef`` asks for, in Stable-Baselines3's words or ours.
+
+        Args:
+            requested: "auto", "auto_<initial>", a number of at least 0, or a controller.
+            target: target entropy in nats for "auto"; "auto" for the default.
+            default_target: nats.
+            limits: smallest and largest entropy that any policy has, nats.
+        """
+        self._entropy_limits = limits
+        self.target_entropy = _target_of(target, default_target)
+        if isinstance(requested, AnyController):
+            if target != "auto" and target != default_target and isinstance(requested, Dual | PerStateDual):
+                raise ValueError(
+                    f"target_entropy must stay 'auto' when ent_coef is a {type(requested).__name__}, which has "
+                    f"its own target, got {target}"
+                )
+            self._bind_controller(requested, follows_learning_rate=False)
+        elif isinstance(requested, str):
+            rate = float(self.lr_schedule(1.0))
+            dual = Dual(self.target_entropy, initial=_initial_of(requested), learning_rate=rate)
+            self._bind_controller(dual, follows_learning_rate=True)
+        else:
+            self._bind_controller(Fixed(_as_number(requested)), follows_learning_rate=False)
+
+    def _bind_controller(self, controller: AnyController, follows_learning_rate: bool) -> None:
+        """Make a controller the owner of the coefficient, and Stable-Baselines3's names refer to its tensors."""
+        controller.to(self.device)
+        if isinstance(controller, Dual | PerStateDual):
+            controller.limit_entropy(*self._entropy_limits)
+            self.target_entropy = controller.problem.current_target()
+        self.controller = controller
+        self._alpha_follows_learning_rate = follows_learning_rate
+        if isinstance(controller, Dual):
+            self.log_ent_coef, self.ent_coef_optimizer = controller.log_alpha, controller.optimizer
+            self.ent_coef = "auto"
+        else:
+            self.log_ent_coef, self.ent_coef_optimizer = None, None
+            self._refer_to_constant()
+
+    def _refer_to_constant(self) -> None:
+        """Let Stable-Baselines3's names hold the coefficient that a controller other than Dual has now."""
+        if isinstance(self.controller, Fixed | Scheduled):
+            self.ent_coef_tensor = self.controller.value
+        elif isinstance(self.controller, PerStateDual) and not hasattr(self, "ent_coef_tensor"):
+            self.ent_coef_tensor = torch.ones((), device=self.device)
+        if not isinstance(self.controller, Dual | None):
+            self.ent_coef = float(self.ent_coef_tensor)
+
+    def _alpha_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return the optimiser of alpha if it follows the agent's learning-rate schedule."""
+        follows = self._alpha_follows_learning_rate and self.ent_coef_optimizer is not None
+        return [self.ent_coef_optimizer] if follows else []  # type: ignore[list-item]
+
+    def _alpha_at(self, observations: Any) -> Tensor:
+        """Return alpha for a batch of observations, detached: a scalar, or (B, 1) where it is per state."""
+        if isinstance(self.controller, PerStateDual):
+            return self.controller.values(observations).reshape(-1, 1)
+        return self._require_controller().value  # type: ignore[union-attr]
+
+    def _update_controller(self, entropy: Tensor, observations: Any) -> dict[str, Tensor]:
+        """Take the controller's step and return its metrics."""
+        if isinstance(self.controller, PerStateDual):
+            metrics = self.controller.update(entropy, observations)
+            self.ent_coef_tensor = metrics["alpha"]
+            return metrics
+        return self._require_controller().update(entropy)  # type: ignore[call-arg]
+
+    def _require_controller(self) -> AnyController:
+        if self.controller is None:
+            raise RuntimeError(
+                "this agent was saved with a controller that holds code, which is never stored, so it can only "
+                "predict: to train, build the controller again, give it saved_controller_state(path), and pass it "
+                "as load(..., ent_coef=controller)"
+            )
+        return self.controller
+
+    def _log_update(self, history: list[dict[str, Tensor]]) -> None:
+        """Record the means of an update's metrics under Stable-Baselines3's names; refuse what is not finite."""
+        self._refer_to_constant()
+        names = list(history[-1])
+        # One transfer for all metrics, so that a GPU is waited for once per call.
+        rows = torch.stack([torch.stack([row[name].float().mean() for name in names]) for row in history]).tolist()
+        for index, name in enumerate(names):
+            mean = sum(row[index] for row in rows) / len(rows)
+            if not math.isfinite(mean):
+                raise FloatingPointError(
+                    f"{name} became {mean} at update {self._n_updates}: look at the rewards and observations of "
+                    "the last steps, or lower the learning rate"
+                )
+            self.logger.record(f"train/{_SB3_NAMES.get(name, name)}", mean)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def save(
+        self,
+        path: str | Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Save a zip that Stable-Baselines3 and entroreg both load; a file is replaced only by a whole one.
+
+        Args:
+            path: file path (".zip" is added where there is no suffix) or binary file object.
+            exclude: attributes to leave out, besides the usual ones.
+            include: attributes to store although they are usually left out.
+        """
+        if isinstance(self.controller, PerStateDual):
+            warnings.warn(
+                "a per-state alpha loads in stock Stable-Baselines3 for prediction only: training there would "
+                "go on with a constant",
+                stacklevel=2,
+            )
+        buffer = io.BytesIO()
+        super().save(buffer, exclude, include)
+        if self.controller is not None:
+            append_to_zip(buffer, self.controller, self._alpha_follows_learning_rate)
+        if isinstance(path, str | Path):
+            target = Path(path)
+            target = target if target.suffix else target.with_name(f"{target.name}.zip")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_bytes(target, buffer.getvalue())
+        else:
+            path.write(buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Any, env: Any = None, device: Any = "auto", **kwargs: Any) -> Self:  # type: ignore[override]
+        """Load an agent from a zip of entroreg or of Stable-Baselines3.
+
+        Args:
+            path: of the zip, or a file object.
+            env: environment to train on; None is enough for prediction.
+            device: torch device.
+            kwargs: as in Stable-Baselines3. ``ent_coef`` replaces the saved coefficient, state included, and
+                ``target_entropy`` the saved target.
+
+        Returns:
+            The agent. A controller that held code (a per-state module, a lambda as schedule) is not restored: such
+            an agent predicts, and refuses to train unless ``ent_coef`` is given.
+        """
+        stored = read_from_zip(path)
+        requested = kwargs.pop("ent_coef", None)
+        model = super().load(path, env=env, device=device, **kwargs)
+        if requested is not None:
+            target = "auto" if isinstance(requested, AnyController) else model.target_entropy
+            model._bind_ent_coef(requested, target, model.target_entropy, model._entropy_limits)
+        elif stored is not None:
+            model._restore_controller(stored, keep_target="target_entropy" not in kwargs)
+        return model
+
+    def _restore_controller(self, stored: StoredController, keep_target: bool) -> None:
+        description = dict(stored.description)
+        if not keep_target and "target" in description:
+            description["target"] = self.target_entropy
+        controller = rebuild(description)
+        if controller is None:
+            self.controller = None
+            return
+        controller.load_state_dict(stored.state)
+        self._bind_controller(controller, stored.follows_learning_rate)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", *_NOT_SAVED]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]
+        if self.ent_coef_optimizer is None:
+            return state_dicts, ["ent_coef_tensor"]
+        return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
+
+
+_NOT_SAVED = ("controller", "_entropy_limits", "_alpha_follows_learning_rate")
+_SB3_NAMES = {"alpha": "ent_coef", "dual_loss": "ent_coef_loss"}
+
+
+def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take one gradient step on a loss."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def _target_of(target: str | Target, default: float) -> Target:
+    if isinstance(target, str):
+        if target != "auto":
+            raise ValueError(f'target_entropy must be "auto", a number or a schedule, got {target!r}')
+        return default
+    return target
+
+
+def _initial_of(requested: str) -> float:
+    """Return the initial alpha of "auto" or "auto_<initial>"."""
+    word, _, initial = requested.partition("_")
+    try:
+        value = float(initial) if initial else 1.0
+    except ValueError:
+        value = math.nan
+    if word != "auto" or not value > 0.0:
+        raise ValueError(
+            f'ent_coef must be "auto", "auto_<initial alpha above 0>", a number or a controller, got {requested!r}'
+        )
+    return value
+
+
+def _as_number(requested: Any) -> float:
+    try:
+        return float(requested)
+    except TypeError:
+        raise TypeError(
+            f'ent_coef must be "auto", a number or a controller such as Dual(...), got {type(requested).__name__}'
+        ) from None

@@ -1,0 +1,192 @@
+"""Soft actor-critic, interchangeable with Stable-Baselines3's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, GymEnv, ReplayBufferSamples, Schedule
+from stable_baselines3.common.utils import polyak_update
+from stable_baselines3.sac import SAC as StableBaselines3SAC
+from stable_baselines3.sac.policies import SACPolicy
+from torch import Tensor
+
+from entroreg import measures
+from entroreg.agents import losses
+from entroreg.agents.controller_state import AnyController
+from entroreg.agents.entropy_controlled import EntropyControlled, optimizer_step
+from entroreg.controllers import Target
+
+
+class SAC(EntropyControlled, StableBaselines3SAC):
+    r"""SAC with any entropy controller; everything else is ``stable_baselines3.SAC``.
+
+    $$\max_\pi \mathbb{E} \sum_t r_t \quad \text{s.t.} \quad \mathbb{E}[-\log\pi(a_t|s_t)] \ge \bar H$$
+
+    The log-probability is the policy's on [-1, 1]^d, as in Stable-Baselines3: it ignores the scale of the
+    environment's actions. Targets are refused from d log 2 on, the entropy of the uniform policy there.
+
+    Args:
+        policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a policy class.
+        env: environment, vector of environments, or registered name.
+        ent_coef: "auto", "auto_<initial>", a number, or a controller: ``Dual`` with its own target (a number or a
+            schedule), clamps and learning rate, ``PerStateDual``, ``Fixed``, ``Scheduled``.
+        target_entropy: for "auto": "auto" (-d), a number, or a function of the update count, in nats.
+        entropy_backup: whether the Bellman target contains the entropy of the next state.
+        kwargs: all other arguments of ``stable_baselines3.SAC``, with its defaults.
+
+    Raises:
+        TypeError: ent_coef of a wrong kind.
+        ValueError: a target that no policy can reach, a negative coefficient, an unknown word.
+
+    Example:
+        >>> from entroreg import Dual
+        >>> agent = SAC("MlpPolicy", "Pendulum-v1", ent_coef=Dual(target=-1.0, maximum=0.5))
+        >>> agent.learn(200).predict(agent.observation_space.sample())[0].shape
+        (1,)
+
+    Reference:
+        Haarnoja et al. (2018), "Soft Actor-Critic Algorithms and Applications", arXiv 1812.05905.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[SACPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        ent_coef: str | float | AnyController = "auto",
+        target_update_interval: int = 1,
+        target_entropy: str | Target = "auto",
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        use_sde_at_warmup: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        entropy_backup: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            action_noise,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            target_update_interval=target_update_interval,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            use_sde_at_warmup=use_sde_at_warmup,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.entropy_backup = entropy_backup
+        self._request_ent_coef(ent_coef, target_entropy)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        requested, target = self.ent_coef, self.target_entropy
+        # Stable-Baselines3 would call float() on a controller or a schedule: it sees values of its own kind.
+        self.ent_coef, self.target_entropy = "auto", 0.0
+        super()._setup_model()
+        dimensions = get_action_dim(self.action_space)
+        limits = (-math.inf, measures.max_tanh_entropy(dimensions))
+        self._bind_ent_coef(requested, target, default_target=-float(dimensions), limits=limits)
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Take gradient steps on batches from the replay buffer.
+
+        Args:
+            gradient_steps: number of updates.
+            batch_size: transitions per update.
+
+        Raises:
+            FloatingPointError: a loss or the coefficient became NaN or infinite.
+            RuntimeError: the agent was loaded for prediction only.
+        """
+        self._require_controller()
+        self.policy.set_training_mode(True)
+        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
+        history = []
+        for gradient_step in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+            if self.use_sde:  # log_std may have changed since the last update
+                self.actor.reset_noise()
+            history.append(self._update(batch))
+            if gradient_step % self.target_update_interval == 0:
+                polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+        self._n_updates += gradient_steps
+        self._log_update(history)
+
+    def _update(self, batch: ReplayBufferSamples | DictReplayBufferSamples) -> dict[str, Tensor]:
+        """Update alpha, critics and actor once, in Stable-Baselines3's order of random draws."""
+        actions_pi, log_probs = self.actor.action_log_prob(batch.observations)
+        log_probs = log_probs.reshape(-1, 1)
+        entropy_bound = self._entropy_bound()
+        # alpha is read before its own step: critic and actor use the same one.
+        alpha = self._alpha_at(batch.observations)
+        metrics = self._update_controller(measures.pathwise_entropy(log_probs.detach()), batch.observations)
+
+        target = self._critic_target(batch, alpha)
+        q_loss = losses.critic_loss(self.critic(batch.observations, batch.actions), target)
+        optimizer_step(self.critic.optimizer, q_loss)
+
+        q_values, _ = torch.cat(self.critic(batch.observations, actions_pi), dim=1).min(dim=1, keepdim=True)
+        pi_loss = losses.actor_loss(log_probs, q_values, alpha)
+        optimizer_step(self.actor.optimizer, pi_loss)
+        return {**metrics, **entropy_bound, "critic_loss": q_loss.detach(), "actor_loss": pi_loss.detach()}
+
+    @torch.no_grad()
+    def _critic_target(self, batch: ReplayBufferSamples | DictReplayBufferSamples, alpha: Tensor) -> Tensor:
+        next_actions, next_log_probs = self.actor.action_log_prob(batch.next_observations)
+        next_q = torch.cat(self.critic_target(batch.next_observations, next_actions), dim=1)
+        next_values, _ = next_q.min(dim=1, keepdim=True)
+        if self.entropy_backup:
+            next_alpha = alpha if alpha.dim() == 0 else self._alpha_at(batch.next_observations)
+            next_values = next_values - next_alpha * next_log_probs.reshape(-1, 1)
+        discounts = self.gamma if batch.discounts is None else batch.discounts
+        return losses.soft_target(batch.rewards, batch.dones, discounts, next_values)
+
+    @torch.no_grad()
+    def _entropy_bound(self) -> dict[str, Tensor]:
+        """Return the analytic bound of the policy's entropy, where its base distribution is a Gaussian."""
+        base = getattr(getattr(self.actor, "action_dist", None), "distribution", None)
+        if not isinstance(base, torch.distributions.Normal):
+            return {}
+        return {"entropy_bound": measures.tanh_gaussian_entropy_bound(base.scale.log()).mean()}

@@ -1,0 +1,53 @@
+"""Entropy regularisation for PyTorch: measures, penalties, controllers, selectors.
+
+Names are loaded when first used (PEP 562), so ``import entroreg`` costs no torch import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from entroreg import checkpoint, controllers, measures, penalties, schedules, selectors
+    from entroreg.controllers import Controller, Dual, Fixed, PerStateDual, Scheduled
+    from entroreg.regularizer import EntropyRegularizer
+
+_MODULES = ("checkpoint", "controllers", "measures", "penalties", "schedules", "selectors")
+_HOMES = {
+    "Controller": "entroreg.controllers",
+    "Dual": "entroreg.controllers",
+    "EntropyRegularizer": "entroreg.regularizer",
+    "Fixed": "entroreg.controllers",
+    "PerStateDual": "entroreg.controllers",
+    "Scheduled": "entroreg.controllers",
+}
+
+__all__ = [
+    "Controller",
+    "Dual",
+    "EntropyRegularizer",
+    "Fixed",
+    "PerStateDual",
+    "Scheduled",
+    "checkpoint",
+    "controllers",
+    "measures",
+    "penalties",
+    "schedules",
+    "selectors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"entroreg.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'entroreg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
