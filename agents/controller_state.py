@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -53,6 +54,8 @@ def rebuild(description: dict[str, Any]) -> AnyController | None:
         return None
     for name in _CODE[kind]:
         arguments[name] = schedules.from_json(arguments[name])
+    if kind == "Dual":  # the stored state replaces it, but the constructor wants it between the clamps
+        arguments["initial"] = min(max(1.0, arguments["minimum"] or 0.0), arguments["maximum"] or math.inf)
     controller: AnyController = _REBUILDABLE[kind](**arguments)
     return controller
 
@@ -75,14 +78,14 @@ class StoredController(NamedTuple):
     follows_learning_rate: bool
 
 
-def append_to_zip(archive: io.BytesIO, controller: AnyController, follows_learning_rate: bool) -> None:
+def append_to_zip(archive: io.BytesIO, stored: StoredController) -> None:
     """Add a controller's description and state to the zip of an agent."""
-    tensors, state = split_state(controller.state_dict())
+    tensors, state = split_state(stored.state)
     payload = {
         "version": _VERSION,
-        "description": describe(controller),
+        "description": stored.description,
         "state": state,
-        "follows_learning_rate": follows_learning_rate,
+        "follows_learning_rate": stored.follows_learning_rate,
     }
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr(_JSON_MEMBER, json.dumps(payload, indent=1))

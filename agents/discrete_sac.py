@@ -166,11 +166,19 @@ class DiscreteSAC(EntropyControlled):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        if self.action_space.start != 0:
+            raise ValueError(
+                f"actions must be numbered from 0, got Discrete(start={self.action_space.start}): wrap the "
+                "environment, because Stable-Baselines3 passes on indices"
+            )
         super()._setup_model()
         self.actor, self.critic = self.policy.actor, self.policy.critic
         self.critic_target = self.policy.critic_target
-        self.batch_norm_stats = get_parameters_by_name(self.critic, ["running_"])
-        self.batch_norm_stats_target = get_parameters_by_name(self.critic_target, ["running_"])
+        networks = (self.critic, self.actor), (self.critic_target, self.policy.actor_target)
+        self.batch_norm_stats, self.batch_norm_stats_target = (
+            [stats for network in pair for stats in get_parameters_by_name(network, ["running_"])]
+            for pair in networks
+        )
         highest = measures.max_categorical_entropy(int(self.action_space.n))
         self._bind_ent_coef(self.ent_coef, self.target_entropy, TARGET_SHARE * highest, (0.0, highest))
 
@@ -185,19 +193,18 @@ class DiscreteSAC(EntropyControlled):
             FloatingPointError: a loss or the coefficient became NaN or infinite.
             RuntimeError: the agent was loaded for prediction only.
         """
-        self._require_controller()
+        self.require_controller()
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
-        history = []
+        history: list[dict[str, Tensor]] = []
         for gradient_step in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            history.append(self._update(batch))
+            self._update_and_check(batch, history)
             if gradient_step % self.target_update_interval == 0:
                 polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
                 if self.entropy_penalty:
                     polyak_update(self.actor.parameters(), self.policy.actor_target.parameters(), self.tau)
-        self._n_updates += gradient_steps
         self._log_update(history)
 
     def _update(self, batch: ReplayBufferSamples | DictReplayBufferSamples) -> dict[str, Tensor]:

@@ -13,15 +13,17 @@ import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor
 
-from entroreg import atomic
+from entroreg import _checks, atomic
 from entroreg.agents.controller_state import (
     AnyController,
     StoredController,
     append_to_zip,
+    describe,
     read_from_zip,
     rebuild,
 )
 from entroreg.controllers import Dual, Fixed, PerStateDual, Scheduled, Target
+from entroreg.controllers.target import target_at
 
 
 class EntropyControlled(OffPolicyAlgorithm):
@@ -33,6 +35,7 @@ class EntropyControlled(OffPolicyAlgorithm):
     """
 
     controller: AnyController | None
+    _not_rebuilt: StoredController | None  # what was stored of a controller that holds code, to be saved again
     ent_coef: Any  # what the constructor was given, then Stable-Baselines3's own value
     target_entropy: Any
     log_ent_coef: Tensor | None
@@ -45,6 +48,7 @@ class EntropyControlled(OffPolicyAlgorithm):
         self.target_entropy = target_entropy
         self.controller = None
         self._alpha_follows_learning_rate = True
+        self._not_rebuilt = None
 
     def _bind_ent_coef(
         self, requested: Any, target: str | Target, default_target: float, limits: tuple[float, float]
@@ -60,15 +64,16 @@ class EntropyControlled(OffPolicyAlgorithm):
         self._entropy_limits = limits
         self.target_entropy = _target_of(target, default_target)
         if isinstance(requested, AnyController):
-            if target != "auto" and target != default_target and isinstance(requested, Dual | PerStateDual):
+            if target != "auto" and isinstance(requested, Dual | PerStateDual):
                 raise ValueError(
                     f"target_entropy must stay 'auto' when ent_coef is a {type(requested).__name__}, which has "
                     f"its own target, got {target}"
                 )
             self._bind_controller(requested, follows_learning_rate=False)
-        elif isinstance(requested, str):
-            rate = float(self.lr_schedule(1.0))
-            dual = Dual(self.target_entropy, initial=_initial_of(requested), learning_rate=rate)
+        elif isinstance(requested, str) and requested.startswith("auto"):
+            dual = Dual(self.target_entropy, initial=_initial_of(requested))
+            # Not by the constructor, which refuses 0: schedules may begin there.
+            dual.optimizer.param_groups[0]["lr"] = float(self.lr_schedule(1.0))
             self._bind_controller(dual, follows_learning_rate=True)
         else:
             self._bind_controller(Fixed(_as_number(requested)), follows_learning_rate=False)
@@ -79,7 +84,9 @@ class EntropyControlled(OffPolicyAlgorithm):
         if isinstance(controller, Dual | PerStateDual):
             controller.limit_entropy(*self._entropy_limits)
             self.target_entropy = controller.problem.current_target()
-        self.controller = controller
+        else:  # never read, but Stable-Baselines3 calls float() on what is saved
+            self.target_entropy = target_at(self.target_entropy, 0)
+        self.controller, self._not_rebuilt = controller, None
         self._alpha_follows_learning_rate = follows_learning_rate
         if isinstance(controller, Dual):
             self.log_ent_coef, self.ent_coef_optimizer = controller.log_alpha, controller.optimizer
@@ -89,7 +96,10 @@ class EntropyControlled(OffPolicyAlgorithm):
             self._refer_to_constant()
 
     def _refer_to_constant(self) -> None:
-        """Let Stable-Baselines3's names hold the coefficient that a controller other than Dual has now."""
+        """Let Stable-Baselines3's names hold what is constant there: the target and a coefficient not learned."""
+        if isinstance(self.controller, Dual | PerStateDual):
+            problem = self.controller.problem
+            self.target_entropy = target_at(problem.target, problem.step)
         if isinstance(self.controller, Fixed | Scheduled):
             self.ent_coef_tensor = self.controller.value
         elif isinstance(self.controller, PerStateDual) and not hasattr(self, "ent_coef_tensor"):
@@ -106,7 +116,7 @@ class EntropyControlled(OffPolicyAlgorithm):
         """Return alpha for a batch of observations, detached: a scalar, or (B, 1) where it is per state."""
         if isinstance(self.controller, PerStateDual):
             return self.controller.values(observations).reshape(-1, 1)
-        return self._require_controller().value  # type: ignore[union-attr]
+        return self.require_controller().value  # type: ignore[union-attr]
 
     def _update_controller(self, entropy: Tensor, observations: Any) -> dict[str, Tensor]:
         """Take the controller's step and return its metrics."""
@@ -114,9 +124,10 @@ class EntropyControlled(OffPolicyAlgorithm):
             metrics = self.controller.update(entropy, observations)
             self.ent_coef_tensor = metrics["alpha"]
             return metrics
-        return self._require_controller().update(entropy)  # type: ignore[call-arg]
+        return self.require_controller().update(entropy)  # type: ignore[call-arg]
 
-    def _require_controller(self) -> AnyController:
+    def require_controller(self) -> AnyController:
+        """Return the controller; RuntimeError for an agent that was loaded for prediction only."""
         if self.controller is None:
             raise RuntimeError(
                 "this agent was saved with a controller that holds code, which is never stored, so it can only "
@@ -125,21 +136,44 @@ class EntropyControlled(OffPolicyAlgorithm):
             )
         return self.controller
 
+    def _update(self, batch: Any) -> dict[str, Tensor]:
+        """Update all networks and the controller once and return the metrics; every agent has its own."""
+        raise NotImplementedError
+
+    def _update_and_check(self, batch: Any, history: list[dict[str, Tensor]]) -> None:
+        """Update once and append the metrics; where torch refuses NaN parameters, say what became NaN first."""
+        try:
+            history.append(self._update(batch))
+        except ValueError:
+            self._finite_rows(history)
+            raise
+
     def _log_update(self, history: list[dict[str, Tensor]]) -> None:
-        """Record the means of an update's metrics under Stable-Baselines3's names; refuse what is not finite."""
+        """Count the updates and record the means of their metrics under Stable-Baselines3's names."""
         self._refer_to_constant()
-        names = list(history[-1])
-        # One transfer for all metrics, so that a GPU is waited for once per call.
-        rows = torch.stack([torch.stack([row[name].float().mean() for name in names]) for row in history]).tolist()
-        for index, name in enumerate(names):
-            mean = sum(row[index] for row in rows) / len(rows)
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"{name} became {mean} at update {self._n_updates}: look at the rewards and observations of "
-                    "the last steps, or lower the learning rate"
-                )
+        rows = self._finite_rows(history)
+        self._n_updates += len(history)
+        for name in history[0] if history else ():
+            mean = sum(row[name] for row in rows) / len(rows)
             self.logger.record(f"train/{_SB3_NAMES.get(name, name)}", mean)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _finite_rows(self, history: list[dict[str, Tensor]]) -> list[dict[str, float]]:
+        """Return the metrics as numbers; FloatingPointError names the first that is NaN or infinite."""
+        if not history:
+            return []
+        # One transfer for all metrics, so that a GPU is waited for once per call.
+        table = [[value.to(self.device, torch.float32).mean() for value in row.values()] for row in history]
+        numbers = torch.stack([torch.stack(row) for row in table]).tolist()
+        rows = [dict(zip(history[0], row, strict=True)) for row in numbers]
+        for update, row in enumerate(rows, start=self._n_updates + 1):
+            for name, value in row.items():
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"{name} became {value} at update {update}: look at the rewards and observations of the "
+                        "last steps, or lower the learning rate"
+                    )
+        return rows
 
     def save(
         self,
@@ -154,7 +188,11 @@ class EntropyControlled(OffPolicyAlgorithm):
             exclude: attributes to leave out, besides the usual ones.
             include: attributes to store although they are usually left out.
         """
-        if isinstance(self.controller, PerStateDual):
+        stored = self._not_rebuilt
+        if self.controller is not None:
+            state = self.controller.state_dict()
+            stored = StoredController(describe(self.controller), state, self._alpha_follows_learning_rate)
+        if stored is not None and stored.description["kind"] == "PerStateDual":
             warnings.warn(
                 "a per-state alpha loads in stock Stable-Baselines3 for prediction only: training there would "
                 "go on with a constant",
@@ -162,8 +200,8 @@ class EntropyControlled(OffPolicyAlgorithm):
             )
         buffer = io.BytesIO()
         super().save(buffer, exclude, include)
-        if self.controller is not None:
-            append_to_zip(buffer, self.controller, self._alpha_follows_learning_rate)
+        if stored is not None:
+            append_to_zip(buffer, stored)
         if isinstance(path, str | Path):
             target = Path(path)
             target = target if target.suffix else target.with_name(f"{target.name}.zip")
@@ -187,11 +225,12 @@ class EntropyControlled(OffPolicyAlgorithm):
             The agent. A controller that held code (a per-state module, a lambda as schedule) is not restored: such
             an agent predicts, and refuses to train unless ``ent_coef`` is given.
         """
-        stored = read_from_zip(path)
         requested = kwargs.pop("ent_coef", None)
         model = super().load(path, env=env, device=device, **kwargs)
+        stored = read_from_zip(path)
         if requested is not None:
-            target = "auto" if isinstance(requested, AnyController) else model.target_entropy
+            own_target = isinstance(requested, AnyController)
+            target = kwargs.get("target_entropy", "auto" if own_target else model.target_entropy)
             model._bind_ent_coef(requested, target, model.target_entropy, model._entropy_limits)
         elif stored is not None:
             model._restore_controller(stored, keep_target="target_entropy" not in kwargs)
@@ -203,8 +242,11 @@ class EntropyControlled(OffPolicyAlgorithm):
             description["target"] = self.target_entropy
         controller = rebuild(description)
         if controller is None:
-            self.controller = None
+            self.controller, self._not_rebuilt = None, stored
             return
+        if not keep_target and isinstance(controller, Dual) and isinstance(self.controller, Dual):
+            # It may be a schedule, of which the description holds only the present value.
+            controller.problem.target = self.controller.problem.target
         controller.load_state_dict(stored.state)
         self._bind_controller(controller, stored.follows_learning_rate)
 
@@ -218,8 +260,9 @@ class EntropyControlled(OffPolicyAlgorithm):
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
 
 
-_NOT_SAVED = ("controller", "_entropy_limits", "_alpha_follows_learning_rate")
+_NOT_SAVED = ("controller", "_not_rebuilt", "_entropy_limits", "_alpha_follows_learning_rate")
 _SB3_NAMES = {"alpha": "ent_coef", "dual_loss": "ent_coef_loss"}
+_WORDS = 'ent_coef must be "auto", "auto_<initial alpha above 0>", a number or a controller'
 
 
 def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -230,11 +273,14 @@ def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def _target_of(target: str | Target, default: float) -> Target:
-    if isinstance(target, str):
-        if target != "auto":
-            raise ValueError(f'target_entropy must be "auto", a number or a schedule, got {target!r}')
+    if callable(target):
+        return target
+    if isinstance(target, str) and target == "auto":
         return default
-    return target
+    try:
+        return float(target)  # also NumPy's numbers, as in target_entropy=-np.prod(action_space.shape)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f'target_entropy must be "auto", a number or a schedule, got {target!r}') from None
 
 
 def _initial_of(requested: str) -> float:
@@ -245,16 +291,17 @@ def _initial_of(requested: str) -> float:
     except ValueError:
         value = math.nan
     if word != "auto" or not value > 0.0:
-        raise ValueError(
-            f'ent_coef must be "auto", "auto_<initial alpha above 0>", a number or a controller, got {requested!r}'
-        )
+        raise ValueError(f"{_WORDS}, got {requested!r}")
     return value
 
 
 def _as_number(requested: Any) -> float:
     try:
-        return float(requested)
+        number = float(requested)
+    except ValueError:
+        raise ValueError(f"{_WORDS}, got {requested!r}") from None
     except TypeError:
         raise TypeError(
             f'ent_coef must be "auto", a number or a controller such as Dual(...), got {type(requested).__name__}'
         ) from None
+    return _checks.require_number("ent_coef", number, low=0.0)

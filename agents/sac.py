@@ -45,7 +45,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
 
     Example:
         >>> from entroreg import Dual
-        >>> agent = SAC("MlpPolicy", "Pendulum-v1", ent_coef=Dual(target=-1.0, maximum=0.5))
+        >>> agent = SAC("MlpPolicy", "Pendulum-v1", ent_coef=Dual(target=-1.0, initial=0.2, maximum=0.5))
         >>> agent.learn(200).predict(agent.observation_space.sample())[0].shape
         (1,)
 
@@ -139,19 +139,18 @@ class SAC(EntropyControlled, StableBaselines3SAC):
             FloatingPointError: a loss or the coefficient became NaN or infinite.
             RuntimeError: the agent was loaded for prediction only.
         """
-        self._require_controller()
+        self.require_controller()
         self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
-        history = []
+        history: list[dict[str, Tensor]] = []
         for gradient_step in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
             if self.use_sde:  # log_std may have changed since the last update
                 self.actor.reset_noise()
-            history.append(self._update(batch))
+            self._update_and_check(batch, history)
             if gradient_step % self.target_update_interval == 0:
                 polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
-        self._n_updates += gradient_steps
         self._log_update(history)
 
     def _update(self, batch: ReplayBufferSamples | DictReplayBufferSamples) -> dict[str, Tensor]:
@@ -161,9 +160,10 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         entropy_bound = self._entropy_bound()
         # alpha is read before its own step: critic and actor use the same one.
         alpha = self._alpha_at(batch.observations)
+        next_alpha = alpha if alpha.dim() == 0 else self._alpha_at(batch.next_observations)
         metrics = self._update_controller(measures.pathwise_entropy(log_probs.detach()), batch.observations)
 
-        target = self._critic_target(batch, alpha)
+        target = self._critic_target(batch, next_alpha)
         q_loss = losses.critic_loss(self.critic(batch.observations, batch.actions), target)
         optimizer_step(self.critic.optimizer, q_loss)
 
@@ -173,12 +173,11 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         return {**metrics, **entropy_bound, "critic_loss": q_loss.detach(), "actor_loss": pi_loss.detach()}
 
     @torch.no_grad()
-    def _critic_target(self, batch: ReplayBufferSamples | DictReplayBufferSamples, alpha: Tensor) -> Tensor:
+    def _critic_target(self, batch: ReplayBufferSamples | DictReplayBufferSamples, next_alpha: Tensor) -> Tensor:
         next_actions, next_log_probs = self.actor.action_log_prob(batch.next_observations)
         next_q = torch.cat(self.critic_target(batch.next_observations, next_actions), dim=1)
         next_values, _ = next_q.min(dim=1, keepdim=True)
         if self.entropy_backup:
-            next_alpha = alpha if alpha.dim() == 0 else self._alpha_at(batch.next_observations)
             next_values = next_values - next_alpha * next_log_probs.reshape(-1, 1)
         discounts = self.gamma if batch.discounts is None else batch.discounts
         return losses.soft_target(batch.rewards, batch.dones, discounts, next_values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ def require_no_nan(name: str, tensor: Tensor) -> None:
 
 def require_number(name: str, value: float, *, low: float = -math.inf, high: float = math.inf) -> float:
     """Return ``value`` as a float; refuse anything that is not a finite number in ``[low, high]``."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if not math.isfinite(value) or not low <= value <= high:
         raise ValueError(f"{name} must be {_range(low, high)}, got {value}")
@@ -86,6 +87,11 @@ def require_keys(name: str, state: Mapping[str, Any], expected: Iterable[str]) -
 def accumulation_dtype(tensor: Tensor) -> torch.dtype:
     """Return the dtype to accumulate in: half precision sums lose digits, so at least float32."""
     return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _is_number(value: object) -> bool:
+    # Real and not int | float: numpy's scalars are numbers too (gymnasium's Discrete.n is one).
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _range(low: float, high: float) -> str:

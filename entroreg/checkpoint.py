@@ -71,7 +71,7 @@ def save_checkpoint(
     for existing in (path, _previous(path)):
         if os.path.lexists(existing) and not (existing / _MANIFEST).is_file():
             raise FileExistsError(
-                f"{existing} exists and is no checkpoint (it has no {_MANIFEST}): choose another folder or remove it"
+                f"{existing} is no checkpoint (it has no {_MANIFEST}): choose another folder, or remove this one"
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = _hidden(path)
@@ -158,6 +158,7 @@ def _write(folder: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -
     with (folder / _TENSORS).open("rb") as file:
         os.fsync(file.fileno())
     write_json(folder / _METADATA, metadata)
+    shutil.copymode(folder / _METADATA, folder / _TENSORS)  # safetensors lets only the owner read
     files = {name: _describe(folder / name) for name in (_TENSORS, _METADATA)}
     write_json(folder / _MANIFEST, {"schema_version": _SCHEMA_VERSION, "files": files})
 
@@ -176,7 +177,9 @@ def _read(folder: Path, device: str | torch.device) -> tuple[dict[str, Tensor], 
     for name in (_TENSORS, _METADATA):
         found = _describe(folder / name)
         if found != files.get(name):
-            raise CheckpointError(f"{folder / name} is damaged: expected {files.get(name)}, got {found}")
+            raise CheckpointError(
+                f"{folder / name} is not as {folder / _MANIFEST} says: expected {files.get(name)}, got {found}"
+            )
     # load_file maps the file, and later saves remove the file: hence a copy, even on the same device.
     mapped = load_file(folder / _TENSORS)
     tensors = {name: tensor.to(device, copy=True) for name, tensor in mapped.items()}
@@ -191,7 +194,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != _SCHEMA_VERSION:
         raise CheckpointError(
-            f"{path} must have schema version {_SCHEMA_VERSION}, got {version}: read it with the entroreg that wrote it"
+            f"{path} must have schema version {_SCHEMA_VERSION}, got {version}: use the entroreg that wrote it"
         )
     if set(manifest) != {"schema_version", "files"} or not isinstance(manifest["files"], dict):
         raise CheckpointError(f"{path} is damaged: expected 'schema_version' and 'files', got {sorted(manifest)}")

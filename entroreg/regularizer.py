@@ -85,16 +85,19 @@ class EntropyRegularizer:
         """
         _checks.require_floating("entropy", entropy, min_dim=0)
         _checks.require_mask(mask, "entropy", entropy)
+        # A penalty's gradient at NaN is NaN even with weight 0, so masked entropies become 0 before it as well.
+        kept = entropy if mask is None else entropy.where(mask, 0.0)
         direction = 1.0 if self.sign is None else _DIRECTIONS[self.sign]
-        cost = direction * _masked_mean(self.penalty(entropy), mask)
-        alpha = self.controller.value.to(device=entropy.device, dtype=entropy.dtype)
-        return RegularizerOutput(alpha * cost, _masked_mean(entropy.detach(), mask))
+        cost = direction * _masked_mean(self.penalty(kept), mask)
+        loss = self.controller.value.to(entropy.device) * cost
+        return RegularizerOutput(loss.to(entropy.dtype), _masked_mean(kept.detach(), mask).to(entropy.dtype))
 
 
 def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    wide = values.to(_checks.accumulation_dtype(values))
     if mask is None:
-        return values.mean()
-    return values.where(mask, 0.0).sum() / mask.sum().clamp(min=1)  # an empty mask divides by 1 and gives 0
+        return wide.sum() / max(wide.numel(), 1)  # an empty batch divides by 1 and gives 0, as an empty mask does
+    return wide.where(mask, 0.0).sum() / mask.sum().clamp(min=1)  # an empty mask divides by 1 and gives 0
 
 
 def _check_dual(controller: Dual, penalty: Callable[[Tensor], Tensor], sign: str | None) -> None:

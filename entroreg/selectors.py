@@ -55,7 +55,7 @@ def top_quantile_entropy(
         (...) boolean, detached.
 
     Raises:
-        TypeError: entropy not floating or mask not boolean.
+        TypeError: entropy not floating, mask not boolean, or fraction not a number.
         ValueError: fraction outside (0, 1], mask of another shape, or NaN found by ``validate``.
 
     Example:
@@ -149,7 +149,7 @@ def covariance_topk(
         (...) boolean, detached.
 
     Raises:
-        TypeError: covariance not floating or mask not boolean.
+        TypeError: covariance not floating, mask not boolean, or fraction not a number.
         ValueError: fraction outside (0, 1], mask of another shape, or NaN found by ``validate``.
 
     Example:
@@ -169,8 +169,10 @@ def _top(values: Tensor, fraction: float, mask: Tensor | None) -> Tensor:
     total = flat.new_tensor(flat.numel(), dtype=torch.float64) if mask is None else mask.sum().double()
     count = torch.where(total > 0, (fraction * total).floor().clamp(min=1), 0)
     order = torch.where(keep, flat, -torch.inf).argsort(descending=True, stable=True)
-    ranks = torch.empty_like(order).scatter_(0, order, torch.arange(flat.numel(), device=flat.device))
-    return ((ranks < count) & keep).reshape(values.shape)
+    # Ranks count kept elements only, so that a kept -inf does not lose its place to a masked element.
+    kept = keep[order]
+    chosen = kept & (kept.cumsum(0) <= count)
+    return torch.empty_like(keep).scatter_(0, order, chosen).reshape(values.shape)
 
 
 def _centred(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -190,6 +192,6 @@ def _check_statistic(name: str, values: Tensor, mask: Tensor | None, validate: b
 
 
 def _require_fraction(fraction: float) -> float:
-    if _checks.require_number("fraction", fraction, high=1.0) <= 0.0:
+    if not 0.0 < _checks.require_number("fraction", fraction) <= 1.0:
         raise ValueError(f"fraction must be in (0, 1], got {fraction}")
     return fraction

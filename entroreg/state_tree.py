@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-_TENSOR, _ITEMS, _TUPLE = "__tensor__", "__items__", "__tuple__"
+_TENSOR, _ITEMS, _TUPLE = _RESERVED = "__tensor__", "__items__", "__tuple__"
 
 
 def split_state(state: Any) -> tuple[dict[str, Tensor], Any]:
@@ -65,12 +65,15 @@ def join_state(tensors: Mapping[str, Tensor], data: Any) -> Any:
 
 def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
+        while path in tensors:  # {"a/b": ..} and {"a": {"b": ..}}, or the keys 1 and "1", would share a path
+            path += "_"
         tensors[path] = value.detach()
         return {_TENSOR: path}
     if isinstance(value, Mapping):
         items = [(key, _split(item, _child(path, key), tensors)) for key, item in value.items()]
-        # JSON would turn the integer keys of an optimiser's state into strings.
-        return dict(items) if all(isinstance(key, str) for key, _ in items) else {_ITEMS: [[*i] for i in items]}
+        # JSON would turn the integer keys of an optimiser's state into strings, and a reserved word has a meaning.
+        plain = all(isinstance(key, str) and key not in _RESERVED for key, _ in items)
+        return dict(items) if plain else {_ITEMS: [[*item] for item in items]}
     if isinstance(value, list | tuple):
         parts = [_split(item, _child(path, index), tensors) for index, item in enumerate(value)]
         return {_TUPLE: parts} if isinstance(value, tuple) else parts

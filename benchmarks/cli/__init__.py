@@ -1,1 +1,39 @@
-"""The ``entroreg`` command."""
+"""The ``entroreg`` command. Importing it costs no torch: every verb imports what it needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from entroreg.benchmarks.errors import INTERRUPTED, MISSING, OK, RUN_FAILED, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 ok, 1 a run failed, 2 usage, 3 missing extra or data, 75 stopped, 130 interrupted.
+    """
+    try:
+        from entroreg.benchmarks.cli.parsing import parse
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}: the command needs pip install 'entroreg[bench]'", MISSING)
+    try:
+        command = parse(sys.argv[1:] if arguments is None else arguments)
+        return OK if command is None else command.execute()
+    except UserError as error:
+        return _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}: install what is missing, see 'entroreg check'", MISSING)
+    except FloatingPointError as error:
+        return _fail(f"the run failed: {error}", RUN_FAILED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"entroreg: error: {message}", file=sys.stderr)
+    return exit_code

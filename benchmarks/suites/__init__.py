@@ -1,1 +1,3 @@
-"""Benchmark suites."""
+"""Benchmark suites: one module each, with ``cells(preset)`` and ``run(cell, folder)``."""
+
+SUITES = {"sac": "SAC and DiscreteSAC: learning against Stable-Baselines3 at equal settings"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -160,7 +161,7 @@ class Dual:
         _checks.require_number(
             "initial", initial, low=self.problem.minimum or 0.0, high=self.problem.maximum or math.inf
         )
-        self.log_alpha = torch.log(torch.ones(1) * initial).requires_grad_(True)
+        self.log_alpha = torch.log(torch.ones(1, dtype=torch.float32) * initial).requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.log_alpha], lr=self.learning_rate)
 
     @property
@@ -221,7 +222,7 @@ class Dual:
         """Return log alpha, its optimiser's state and the update count."""
         return {
             "log_alpha": self.log_alpha.detach().clone(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),  # torch's refers to the live moments
             "step": self.problem.step,
         }
 
@@ -230,5 +231,5 @@ class Dual:
         _checks.require_keys("state of Dual", state, ("log_alpha", "optimizer", "step"))
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch keeps the given moments
         self.problem.step = int(state["step"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -119,8 +120,8 @@ class PerStateDual:
     def state_dict(self) -> dict[str, Any]:
         """Return the module's state, its optimiser's and the update count."""
         return {
-            "log_alpha": self.log_alpha.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "log_alpha": copy.deepcopy(self.log_alpha.state_dict()),  # torch's refer to the live tensors
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "step": self.problem.step,
         }
 
@@ -128,7 +129,7 @@ class PerStateDual:
         """Restore a state in place."""
         _checks.require_keys("state of PerStateDual", state, ("log_alpha", "optimizer", "step"))
         self.log_alpha.load_state_dict(state["log_alpha"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch keeps the given moments
         self.problem.step = int(state["step"])
 
     def _log_values(self, features: Any) -> Tensor:
@@ -136,7 +137,7 @@ class PerStateDual:
         if not isinstance(output, Tensor) or output.dim() not in (1, 2) or output.numel() != output.shape[0]:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f"the log_alpha module must return shape (B,) or (B, 1), got {shape}")
-        return output.reshape(-1)
+        return output.reshape(-1).to(torch.float32)
 
     def _clamped(self, log_alpha: Tensor) -> Tensor:
         return log_alpha.clamp(self.problem.log_minimum, self.problem.log_maximum)

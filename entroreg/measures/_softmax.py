@@ -42,13 +42,15 @@ def masked_log_softmax(logits: Tensor, mask: Tensor | None, temperature: float) 
     return MaskedLogProbs(log_probs, probs, support, empty)
 
 
-def check_logits(logits: Tensor, mask: Tensor | None, temperature: float, validate: bool) -> None:
+def check_logits(
+    logits: Tensor, mask: Tensor | None, temperature: float, validate: bool, name: str = "logits"
+) -> None:
     """Check the arguments that every categorical measure shares."""
-    _checks.require_floating("logits", logits)
-    _checks.require_mask(mask, "logits", logits)
+    _checks.require_floating(name, logits)
+    _checks.require_mask(mask, name, logits)
     _checks.require_positive("temperature", temperature)
     if validate:
-        _checks.require_no_nan("logits", logits if mask is None else logits.masked_fill(~mask, 0.0))
+        _checks.require_no_nan(name, logits if mask is None else logits.masked_fill(~mask, 0.0))
 
 
 def entropy_of_weights(weights: Tensor) -> Tensor:

@@ -91,8 +91,8 @@ def knn_entropy(features: Tensor, k: int = 3) -> Tensor:
 
     $$\hat H = \psi(B) - \psi(k) + \log V_D + \tfrac DB \sum_b \log \lVert x_b - x_b^{(k)} \rVert$$
 
-    V_D is the volume of the unit ball, x^(k) the k-th nearest other sample. Distances below the dtype's smallest
-    normal number (duplicates) count as that number and have no gradient.
+    V_D is the volume of the unit ball, x^(k) the k-th nearest other sample. A distance of 0 (duplicates, or so
+    close that the square underflows) counts as the dtype's smallest normal number and has no gradient.
 
     Args:
         features: (B, D) floating.
@@ -180,8 +180,10 @@ def manifold_entropy(features: Tensor, memory: Tensor) -> Tensor:
             f"features and memory must have shapes (B, D) and (M, D), got {tuple(features.shape)} "
             f"and {tuple(memory.shape)}"
         )
+    if features.device != memory.device:
+        raise ValueError(f"memory must be on the device of features, {features.device}, got {memory.device}")
     wide = features.to(_checks.accumulation_dtype(features))
-    others = memory.detach().to(device=wide.device, dtype=wide.dtype)
+    others = memory.detach().to(wide.dtype)
     nearest = _exact_distances(wide.detach(), others).argmin(dim=-1)
     return _safe_log(_norm(wide - others[nearest])).to(features.dtype)
 

@@ -53,8 +53,8 @@ def tsallis_entropy(
         return categorical_entropy(logits, mask, temperature, validate=validate)
     check_logits(logits, mask, temperature, validate)
     distribution = masked_log_softmax(logits, mask, temperature)
-    entropy = -_power_excess(distribution, order) / (order - 1.0)
-    return torch.where(distribution.empty, 0.0, entropy).to(logits.dtype)
+    entropy = _power_excess(distribution, order) / (1.0 - order)
+    return _finish(distribution, entropy).to(logits.dtype)
 
 
 def renyi_entropy(
@@ -90,10 +90,10 @@ def renyi_entropy(
     Reference:
         Renyi (1961), "On measures of entropy and information".
     """
-    if order == 1.0:
-        return categorical_entropy(logits, mask, temperature, validate=validate)
     if order != math.inf:
         order = _checks.require_positive("order", order)
+    if order == 1.0:
+        return categorical_entropy(logits, mask, temperature, validate=validate)
     check_logits(logits, mask, temperature, validate)
     distribution = masked_log_softmax(logits, mask, temperature)
     log_probs = torch.where(distribution.support, distribution.log_probs, -torch.inf)
@@ -107,7 +107,12 @@ def renyi_entropy(
         entropy = torch.log1p(_power_excess(distribution, order)) / (1.0 - order)
     else:
         entropy = torch.logsumexp(order * log_probs, dim=-1) / (1.0 - order)
-    return torch.where(distribution.empty, 0.0, entropy).to(logits.dtype)
+    return _finish(distribution, entropy).to(logits.dtype)
+
+
+def _finish(distribution: MaskedLogProbs, entropy: Tensor) -> Tensor:
+    """Return 0 for rows without support, and never -0."""
+    return torch.where(distribution.empty, 0.0, entropy + 0.0)
 
 
 def _power_excess(distribution: MaskedLogProbs, order: float) -> Tensor:

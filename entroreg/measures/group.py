@@ -43,7 +43,8 @@ def group_entropy(
 
     Raises:
         TypeError: scores not a floating tensor, groups neither integer nor floating, or mask not boolean.
-        ValueError: shapes that do not fit, another agg, num_groups missing, or values found by ``validate``.
+        ValueError: shapes or devices that do not fit, another agg, num_groups missing or below 1, or values found
+            by ``validate``.
 
     Example:
         >>> group_entropy(torch.zeros(4), torch.tensor([0, 0, 0, 1]), agg="mean", num_groups=2)
@@ -53,10 +54,10 @@ def group_entropy(
         Farquhar et al. (2024), "Detecting hallucinations ... using semantic entropy" (sum, count);
         Centaur (2025), arXiv 2503.11650 (mean).
     """
-    check_logits(scores, mask, 1.0, validate)
+    check_logits(scores, mask, 1.0, validate, name="scores")
     _checks.require_choice("agg", agg, _AGGREGATIONS)
-    membership = _membership(scores, groups, num_groups, validate)
     kept = scores != -torch.inf if mask is None else mask & (scores != -torch.inf)
+    membership = _membership(scores, groups, num_groups, kept if validate else None)
     membership = torch.where(kept.unsqueeze(-1), membership, 0.0)
     return _AGGREGATIONS[agg](scores, membership, mask).to(scores.dtype)
 
@@ -83,8 +84,10 @@ def _count(scores: Tensor, membership: Tensor, mask: Tensor | None) -> Tensor:
 _AGGREGATIONS = {"count": _count, "mean": _mean, "sum": _sum}
 
 
-def _membership(scores: Tensor, groups: Tensor, num_groups: int | None, validate: bool) -> Tensor:
-    """Return (..., N, K) detached memberships in the accumulation dtype."""
+def _membership(scores: Tensor, groups: Tensor, num_groups: int | None, validated: Tensor | None) -> Tensor:
+    """Return (..., N, K) detached memberships in the accumulation dtype; read the values where ``validated``."""
+    if not isinstance(groups, Tensor):
+        raise TypeError(f"groups must be a torch.Tensor, got {type(groups).__name__}")
     dtype = _checks.accumulation_dtype(scores)
     if groups.is_floating_point():
         if groups.shape[:-1] != scores.shape:
@@ -92,15 +95,25 @@ def _membership(scores: Tensor, groups: Tensor, num_groups: int | None, validate
                 f"soft groups must have shape (*scores.shape, K) = (*{tuple(scores.shape)}, K), "
                 f"got {tuple(groups.shape)}"
             )
-        if validate and not bool(torch.allclose(groups.sum(-1), torch.ones_like(groups[..., 0]), atol=1e-4)):
-            raise ValueError("soft groups must sum to 1 over their last dim: normalise the memberships")
+        if groups.device != scores.device:
+            raise ValueError(f"groups must be on the device of scores, {scores.device}, got {groups.device}")
+        if validated is not None:
+            _require_memberships(groups, validated)
         return groups.detach().to(dtype)
     if groups.dtype == torch.bool or groups.is_complex():
         raise TypeError(f"groups must be integer indices or floating memberships, got {groups.dtype}")
     _checks.require_same_shape("groups", groups, "scores", scores)
     if num_groups is None:
         raise ValueError("num_groups must be given with integer groups: num_groups=int(groups.max()) + 1")
-    if validate and bool(((groups < 0) | (groups >= num_groups)).any()):
+    _checks.require_number("num_groups", num_groups, low=1)
+    if validated is not None and bool((((groups < 0) | (groups >= num_groups)) & validated).any()):
         raise ValueError(f"groups must be in [0, {num_groups}), got {int(groups.min())} to {int(groups.max())}")
     indices = torch.arange(num_groups, device=groups.device)
     return (groups.detach().unsqueeze(-1) == indices).to(dtype)
+
+
+def _require_memberships(groups: Tensor, kept: Tensor) -> None:
+    error = (groups.detach().to(_checks.accumulation_dtype(groups)).sum(-1) - 1.0).abs()
+    # Half precision cannot write a sum of 1 more exactly than its own resolution.
+    if not bool((error <= max(1e-4, torch.finfo(groups.dtype).eps)).logical_or(~kept).all()):
+        raise ValueError("soft groups must sum to 1 over their last dim: normalise the memberships")

@@ -1,0 +1,138 @@
+"""Run a suite's cells and summarise them over seeds."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from entroreg.atomic import write_json
+from entroreg.benchmarks.cells import Cell, Suite, is_done, read_result
+from entroreg.benchmarks.errors import UserError, unknown_name
+from entroreg.benchmarks.runner import CellOutcome, local_executor, run_cells
+from entroreg.benchmarks.statistics import (
+    Interval,
+    iqm,
+    probability_of_improvement,
+    probability_of_improvement_interval,
+    stratified_bootstrap_interval,
+)
+from entroreg.benchmarks.suites import SUITES
+
+Scores = dict[str, dict[str, np.ndarray]]
+
+
+def load_suite(name: str) -> Suite:
+    """Return the suite of a name.
+
+    Raises:
+        UserError: there is none; the nearest one is named.
+    """
+    if name not in SUITES:
+        raise unknown_name("suite", name, SUITES)
+    suite: Suite = importlib.import_module(f"entroreg.benchmarks.suites.{name}")
+    return suite
+
+
+def run_suite(
+    name: str, preset: str, jobs: int, out: Path, note: Callable[[str], None] = lambda _text: None
+) -> dict[str, Any]:
+    """Run the cells that are not done and return the summary of all, also written to OUT/SUITE/summary.json.
+
+    Args:
+        name: of the suite.
+        preset: its size.
+        jobs: cells at once.
+        out: folder of all runs.
+        note: told of each cell as it ends.
+
+    Returns:
+        The summary: for each task and method the number of seeds, IQM and interval; see ``summarise``.
+
+    Raises:
+        UserError: unknown suite, jobs below 1, or a folder that holds another preset or cannot be written.
+    """
+    suite = load_suite(name)
+    cells = suite.cells(preset)
+    finished = 0
+
+    def told(outcome: CellOutcome) -> None:
+        nonlocal finished
+        finished += 1
+        cell = outcome.cell
+        text = f"[{finished}/{len(cells)}] {outcome.status:7} {cell.method} on {cell.task}, seed {cell.seed}"
+        note(text if outcome.error is None else f"{text}: {outcome.error} (see {outcome.folder / 'stderr.log'})")
+
+    try:
+        with local_executor(jobs) as executor:
+            run_cells(cells, suite.run, out, executor=executor, on_finished=told)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    summary = {"suite": name, "preset": preset, **summarise(cells, out)}
+    write_json(out / name / "summary.json", summary)
+    return summary
+
+
+def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
+    """Return statistics over seeds for each task and method, and what failed.
+
+    Args:
+        cells: all cells of the preset, done or not.
+        out: folder of all runs.
+
+    Returns:
+        ``tasks``: for each task a list of rows with method, done, seeds, iqm, interval and scores, and the
+        probability that the task's first method beats the other; ``failed``: cells without a result.
+    """
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for task, method in dict.fromkeys((cell.task, cell.method) for cell in cells):
+        folders = [cell.folder(out) for cell in cells if (cell.task, cell.method) == (task, method)]
+        scores = [float(read_result(folder)["score"]) for folder in folders if is_done(folder)]
+        rows = tasks.setdefault(task, [])
+        rows.append(_row(method, scores, len(folders), rows[0]["scores"] if rows else None))
+    failed = [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))]
+    return {"tasks": tasks, "failed": failed}
+
+
+def as_text(summary: dict[str, Any]) -> str:
+    """Return a summary as lines for a terminal."""
+    lines = [f"suite {summary['suite']}, preset {summary['preset']}: IQM over seeds, 95 % bootstrap interval"]
+    for task, rows in summary["tasks"].items():
+        lines.append(task)
+        lines += [_line(row) for row in rows]
+    if summary["failed"]:
+        lines.append(f"failed: {len(summary['failed'])} cells; each folder has a stderr.log")
+        lines += [f"  {folder}" for folder in summary["failed"]]
+    return "\n".join(lines)
+
+
+def _row(method: str, scores: list[float], seeds: int, first: list[float] | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": method, "done": len(scores), "seeds": seeds, "scores": scores}
+    if scores:
+        column = np.array(scores)[:, None]
+        row["iqm"] = iqm(column)
+        row["interval"] = _ends(stratified_bootstrap_interval(column, rng=np.random.default_rng(0)))
+        if first:
+            reference = np.array(first)[:, None]
+            row["first_is_better"] = probability_of_improvement(reference, column)
+            interval = probability_of_improvement_interval(reference, column, rng=np.random.default_rng(0))
+            row["first_is_better_interval"] = _ends(interval)
+    return row
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _line(row: dict[str, Any]) -> str:
+    text = f"  {row['method']:24} {row['done']} of {row['seeds']} seeds"
+    if "iqm" in row:
+        text += f"   {row['iqm']:9.1f}"
+    if row.get("interval"):
+        text += "   [{:.1f}, {:.1f}]".format(*row["interval"])
+    if "first_is_better" in row:
+        text += f"   P(first is better) {row['first_is_better']:.2f}"
+    return text

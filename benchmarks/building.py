@@ -1,0 +1,128 @@
+"""From options to real environments and agents, with clear errors where they do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
+
+from entroreg.agents import SAC, DiscreteSAC
+from entroreg.agents.discrete_sac import TARGET_SHARE
+from entroreg.benchmarks.errors import MISSING, USAGE, UserError, unknown_name
+from entroreg.benchmarks.options import AgentOptions, TrainDiscreteSAC, TrainOptions, kind_of
+from entroreg.controllers import Dual
+from entroreg.measures import max_categorical_entropy
+from entroreg.schedules import LinearSchedule
+
+ACTION_SPACES = {"sac": spaces.Box, "discrete-sac": spaces.Discrete}
+
+
+def make_environment(env_id: str) -> gym.Env[Any, Any]:
+    """Return the environment of an id, with episode statistics.
+
+    Args:
+        env_id: as registered with gymnasium.
+
+    Returns:
+        The environment in a Monitor.
+
+    Raises:
+        UserError: the id is unknown (the nearest ones are named) or a package that it needs is missing.
+    """
+    try:
+        return Monitor(gym.make(env_id))
+    except gym.error.DependencyNotInstalled as error:
+        raise UserError(f"{env_id} needs a package that is not installed: {error}", MISSING) from error
+    except (gym.error.UnregisteredEnv, gym.error.Error) as error:
+        if env_id in gym.registry:
+            raise UserError(f"{env_id} cannot be made: {error}") from error
+        raise unknown_name("environment", env_id, gym.registry) from error
+
+
+def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | DiscreteSAC:
+    """Return a fresh agent for an environment.
+
+    Args:
+        options: what to train.
+        env: from ``make_environment``.
+
+    Returns:
+        The agent.
+
+    Raises:
+        UserError: the actions are of another kind, or a setting is refused by the agent.
+    """
+    kind = kind_of(options)
+    if not isinstance(env.action_space, ACTION_SPACES[kind]):
+        fitting = [name for name, space in ACTION_SPACES.items() if isinstance(env.action_space, space)]
+        advice = f"use 'entroreg train {fitting[0]}'" if fitting else "no agent here takes them"
+        raise UserError(f"{kind} cannot act in {options.run.env}, which has {env.action_space}: {advice}")
+    policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
+    try:
+        arguments = _arguments(options, env)
+        if isinstance(options, TrainDiscreteSAC):
+            remedies = options.discrete
+            return DiscreteSAC(
+                policy,
+                env,
+                **arguments,
+                double_average_q=remedies.double_average_q,
+                q_clip=remedies.q_clip,
+                entropy_penalty=remedies.entropy_penalty,
+            )
+        return SAC(policy, env, **arguments)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error), USAGE) from error
+
+
+def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
+    agent, run = options.agent, options.run
+    ent_coef: Any = agent.ent_coef if agent.ent_coef.startswith("auto") else _as_float("ent_coef", agent.ent_coef)
+    shared = {
+        "learning_rate": agent.learning_rate,
+        "batch_size": agent.batch_size,
+        "buffer_size": min(agent.buffer_size, run.steps),  # more is never filled
+        "learning_starts": agent.learning_starts,
+        "train_freq": agent.train_freq,
+        "gradient_steps": agent.gradient_steps,
+        "gamma": agent.gamma,
+        "policy_kwargs": {"net_arch": list(agent.net)},
+        "entropy_backup": agent.entropy_backup,
+        "seed": run.seed,
+        "device": run.device,
+    }
+    if not agent.needs_own_dual:
+        return {**shared, "ent_coef": ent_coef, "target_entropy": agent.target_entropy}
+    if not isinstance(ent_coef, str):
+        raise ValueError(
+            f"ent_coef must be 'auto' when its target, bounds or learning rate are set, got {ent_coef}"
+        )
+    return {**shared, "ent_coef": _dual(agent, run.steps, env.action_space)}
+
+
+def _dual(agent: AgentOptions, steps: int, action_space: spaces.Space[Any]) -> Dual:
+    target = _default_target(action_space) if agent.target_entropy == "auto" else float(agent.target_entropy)
+    updates = max(1, steps // agent.train_freq * max(agent.gradient_steps, 1))
+    initial = agent.ent_coef.partition("_")[2]
+    return Dual(
+        target if agent.target_entropy_end is None else LinearSchedule(target, agent.target_entropy_end, updates),
+        initial=_as_float("ent_coef", initial) if initial else 1.0,
+        learning_rate=agent.alpha_learning_rate or agent.learning_rate,
+        minimum=agent.alpha_minimum,
+        maximum=agent.alpha_maximum,
+    )
+
+
+def _default_target(action_space: spaces.Space[Any]) -> float:
+    if isinstance(action_space, spaces.Discrete):
+        return TARGET_SHARE * max_categorical_entropy(int(action_space.n))
+    return -float(spaces.flatdim(action_space))
+
+
+def _as_float(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be auto, auto_INITIAL or a number, got {text!r}") from None

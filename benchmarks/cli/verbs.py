@@ -1,0 +1,224 @@
+"""The verbs: their flags, and a thin call of the library for each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import tyro
+
+from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, UserError
+from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
+
+
+class Verb(Protocol):
+    """A parsed command line."""
+
+    def execute(self) -> int:
+        """Do it and return the exit code."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent and evaluate it.
+
+    Example: entroreg train sac --env InvertedPendulum-v5 --steps 16000 --net 64 64 --batch-size 64
+    """
+
+    agent: (
+        Annotated[TrainSAC, tyro.conf.subcommand("sac")]
+        | Annotated[TrainDiscreteSAC, tyro.conf.subcommand("discrete-sac")]
+    )
+
+    def execute(self) -> int:
+        """Train; the last lines say where everything is."""
+        from entroreg.benchmarks.signals import stop_on_signals
+        from entroreg.benchmarks.training import CHECKPOINT, run_folder, train
+
+        folder = run_folder(self.agent)
+        with stop_on_signals() as stop:
+            try:
+                result = train(self.agent, folder, stop)
+            except FloatingPointError as error:
+                checkpoint = folder / CHECKPOINT
+                kept = f"last good checkpoint: {checkpoint}" if checkpoint.exists() else "no checkpoint was due yet"
+                raise FloatingPointError(f"{error}; {kept}") from error
+            if result is None:
+                _note(f"stopped; the checkpoint is in {folder / CHECKPOINT}")
+                return stop.exit_code
+        if self.agent.run.json:
+            print(json.dumps({**result, "folder": str(folder)}))
+        else:
+            _print_result(result)
+            _print_places(folder)
+        return OK
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Evaluate the agent of a run folder against the random policy.
+
+    Example: entroreg eval runs/train/sac/InvertedPendulum-v5/seed-0 --episodes 20
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of entroreg train."""
+    episodes: int = 20
+    """Episodes for each policy."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def execute(self) -> int:
+        """Evaluate."""
+        if self.episodes < 1:
+            raise UserError(f"episodes must be at least 1, got {self.episodes}")
+        from entroreg.benchmarks.signals import stop_on_signals
+        from entroreg.benchmarks.training import evaluate, load_run
+        from entroreg.checkpoint import CheckpointError
+
+        try:
+            agent, env, options = load_run(self.run)
+        except CheckpointError as error:
+            raise UserError(str(error), RUN_FAILED) from error
+        with stop_on_signals() as stop:
+            result = evaluate(agent, env, options, self.episodes, stop)
+            if result is None:
+                return stop.exit_code
+        print(json.dumps(result)) if self.json else _print_result(result)
+        return OK
+
+
+@dataclass(frozen=True)
+class BenchRun:
+    """Run the cells of a suite that are not done, and summarise all of them.
+
+    Example: entroreg bench run sac --preset smoke
+    """
+
+    suite: tyro.conf.Positional[str]
+    """Name of the suite; see entroreg bench list."""
+    preset: Literal["smoke", "small", "paper"] = "smoke"
+    """Size of the run."""
+    jobs: int = 1
+    """Cells that run at once."""
+    out: Path = Path("runs")
+    """Folder of all runs."""
+    json: bool = False
+    """Print the summary as JSON."""
+
+    def execute(self) -> int:
+        """Run and summarise."""
+        from entroreg.benchmarks import bench
+
+        summary = bench.run_suite(self.suite, self.preset, self.jobs, self.out, note=_note)
+        print(json.dumps(summary)) if self.json else print(bench.as_text(summary))
+        return RUN_FAILED if summary["failed"] else OK
+
+
+@dataclass(frozen=True)
+class BenchList:
+    """List the suites.
+
+    Example: entroreg bench list
+    """
+
+    json: bool = False
+    """Print as JSON."""
+
+    def execute(self) -> int:
+        """List."""
+        from entroreg.benchmarks.suites import SUITES
+
+        print(json.dumps(SUITES)) if self.json else _print_table(SUITES)
+        return OK
+
+
+@dataclass(frozen=True)
+class BenchVerb:
+    """Benchmarks: tasks x methods x seeds, with statistics.
+
+    Example: entroreg bench run sac --preset smoke
+    """
+
+    verb: Annotated[BenchRun, tyro.conf.subcommand("run")] | Annotated[BenchList, tyro.conf.subcommand("list")]
+
+    def execute(self) -> int:
+        """Hand on to the sub-verb."""
+        return self.verb.execute()
+
+
+@dataclass(frozen=True)
+class List:
+    """List what there is: agents, controllers, measures, suites.
+
+    Example: entroreg list
+    """
+
+    json: bool = False
+    """Print as JSON."""
+
+    def execute(self) -> int:
+        """List."""
+        from entroreg import measures
+        from entroreg.benchmarks.options import KINDS
+        from entroreg.benchmarks.suites import SUITES
+
+        listing = {
+            "agents": ", ".join(KINDS),
+            "ent_coef": "auto, auto_INITIAL, a number; from Python also Dual, PerStateDual, Scheduled, Fixed",
+            "measures": ", ".join(measures.__all__),
+            "suites": ", ".join(SUITES),
+        }
+        print(json.dumps(listing)) if self.json else _print_table(listing)
+        return OK
+
+
+@dataclass(frozen=True)
+class Check:
+    """Say what works here, what does not, and what to do about it.
+
+    Example: entroreg check
+    """
+
+    json: bool = False
+    """Print as JSON."""
+
+    def execute(self) -> int:
+        """Check; exit code 3 if something required is missing."""
+        from entroreg.benchmarks import check
+
+        findings = check.findings()
+        if self.json:
+            print(json.dumps([asdict(finding) for finding in findings]))
+        else:
+            for finding in findings:
+                advice = f"  -> {finding.remedy}" if finding.remedy else ""
+                print(f"{finding.status:8} {finding.topic:14} {finding.detail}{advice}")
+        return OK if check.required_ok(findings) else MISSING
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    print(f"{result['agent']} on {result['env']}, seed {result['seed']}, {result['steps']} steps")
+    episodes = result["episodes"]
+    print(f"  mean return of {episodes} episodes   {result['return_mean']:.1f} +- {result['return_std']:.1f}")
+    print(f"  random policy, same starts  {result['random_return_mean']:.1f}")
+
+
+def _print_places(folder: Path) -> None:
+    print(f"learning curve  {folder / 'learning_curve.png'}")
+    print(f"TensorBoard     tensorboard --logdir {folder / 'tb'}")
+    print(f"SB3-style zip   {folder / 'model.zip'}")
+    print(f"result          {folder / 'result.json'}")
+
+
+def _print_table(rows: dict[str, str]) -> None:
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:{width}}  {text}")
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

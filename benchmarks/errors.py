@@ -1,0 +1,47 @@
+"""Exit codes of the command, and the one exception that carries one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+OK = 0
+RUN_FAILED = 1
+USAGE = 2
+MISSING = 3
+STOPPED = 75
+INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """A mistake the user can mend: shown as one line on stderr, without a stack trace.
+
+    Args:
+        message: what was expected, what came, what to do.
+        exit_code: of the process.
+    """
+
+    def __init__(self, message: str, exit_code: int = USAGE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a name that does not exist, with the nearest ones that do.
+
+    Args:
+        kind: what the name stands for, such as "environment".
+        name: what was given.
+        known: what there is.
+
+    Returns:
+        The error, to be raised.
+
+    Example:
+        >>> str(unknown_name("suite", "sacc", ["sac", "mil"]))
+        "unknown suite 'sacc': did you mean 'sac'?"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    advice = f"did you mean {', '.join(map(repr, near))}?" if near else f"there is {', '.join(names[:20])}"
+    return UserError(f"unknown {kind} {name!r}: {advice}")

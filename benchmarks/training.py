@@ -1,0 +1,183 @@
+"""One training run in one folder: train, evaluate, write everything down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+
+from entroreg.agents import SAC, DiscreteSAC
+from entroreg.agents.agent_checkpoint import load_agent, save_agent
+from entroreg.atomic import write_json
+from entroreg.benchmarks import cells, provenance
+from entroreg.benchmarks.building import build_agent, make_environment
+from entroreg.benchmarks.cells import Cell
+from entroreg.benchmarks.curves import plot_learning_curve
+from entroreg.benchmarks.errors import USAGE, UserError
+from entroreg.benchmarks.evaluation import episode_returns, greedy_policy, random_policy
+from entroreg.benchmarks.monitor import Checkpointer, EpisodeRecorder, StepWatch
+from entroreg.benchmarks.options import TrainOptions, from_json, kind_of, to_json
+from entroreg.benchmarks.progress import show_progress
+from entroreg.benchmarks.signals import StopFlag
+
+CHECKPOINT = Path("checkpoints", "last")
+
+
+def run_folder(options: TrainOptions) -> Path:
+    """Return the folder of a run: OUT/train/AGENT/ENV/seed-SEED."""
+    run = options.run
+    return Cell("train", "command", run.env, kind_of(options), run.seed).folder(run.out)
+
+
+def train(options: TrainOptions, folder: Path, stop: StopFlag) -> dict[str, Any] | None:
+    """Train, evaluate against the random policy, and write the run folder.
+
+    Args:
+        options: what to train.
+        folder: of the run; see ``prepare_folder``.
+        stop: read at every step; a stop saves a checkpoint and ends.
+
+    Returns:
+        The result, as in result.json, or None if stopped.
+
+    Raises:
+        UserError: the options do not fit the environment.
+        FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
+        OSError: the folder cannot be written.
+    """
+    if options.run.threads is not None:
+        torch.set_num_threads(options.run.threads)
+    env = make_environment(options.run.env)
+    try:
+        agent = build_agent(options, env)
+        prepare_folder(folder, overwrite=options.run.overwrite)
+        write_json(folder / "config.json", to_json(options))
+        write_json(folder / "meta.json", provenance.collect())
+        started = time.perf_counter()
+        rows = _learn(agent, options, folder, stop)
+        train_seconds = time.perf_counter() - started
+        if stop():
+            return None
+        result = evaluate(agent, env, options, options.run.eval_episodes, stop)
+        if result is None:
+            return None
+    finally:
+        env.close()
+    result |= {
+        "train_seconds": round(train_seconds, 1),
+        "train_steps_per_second": round(agent.num_timesteps / train_seconds, 1),
+        "alpha": span([row["alpha"] for row in rows if "alpha" in row]),
+        "entropy": span([row["entropy"] for row in rows if "entropy" in row]),
+    }
+    _draw(agent, options, folder, result)
+    cells.write_result(folder, result)
+    return result
+
+
+def evaluate(
+    agent: SAC | DiscreteSAC, env: gym.Env[Any, Any], options: TrainOptions, episodes: int, stop: StopFlag
+) -> dict[str, Any] | None:
+    """Return the agent's returns and, on the same starts, the random policy's; None if stopped."""
+    seed = options.run.seed + 10_000  # far from the training seeds of a benchmark
+    returns = episode_returns(greedy_policy(agent), env, episodes, seed, stop=stop)
+    chance = episode_returns(random_policy(env, seed), env, episodes, seed, stop=stop)
+    if stop():
+        return None
+    return {
+        "agent": kind_of(options),
+        "env": options.run.env,
+        "seed": options.run.seed,
+        "steps": agent.num_timesteps,
+        "episodes": episodes,
+        "returns": returns,
+        "return_mean": float(np.mean(returns)),
+        "return_std": float(np.std(returns)),
+        "random_returns": chance,
+        "random_return_mean": float(np.mean(chance)),
+    }
+
+
+def span(values: list[float]) -> dict[str, float] | None:
+    """Return the smallest, largest and last of some values, or None where there are none."""
+    return {"min": min(values), "max": max(values), "final": values[-1]} if values else None
+
+
+def load_run(folder: Path) -> tuple[SAC | DiscreteSAC, gym.Env[Any, Any], TrainOptions]:
+    """Return the agent of a run folder, with its environment and options; nothing is unpickled.
+
+    Args:
+        folder: of a run of ``entroreg train``.
+
+    Raises:
+        UserError: the folder is no such run, or has no checkpoint.
+        CheckpointError: the checkpoint is damaged.
+    """
+    config = folder / "config.json"
+    try:
+        options = from_json(json.loads(config.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} must be a run folder with config.json, found none") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{config} must be written by 'entroreg train', got something else: {error!r}") from error
+    env = make_environment(options.run.env)
+    agent = build_agent(options, env)
+    try:
+        load_agent(agent, folder / CHECKPOINT)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} has no checkpoint yet: train longer, or lower --checkpoint-every") from error
+    return agent, env, options
+
+
+def prepare_folder(folder: Path, *, overwrite: bool) -> None:
+    """Make a run's folder, empty.
+
+    Args:
+        folder: of the run.
+        overwrite: whether a finished run may be replaced.
+
+    Raises:
+        UserError: it holds a finished run, or cannot be written.
+    """
+    if cells.is_done(folder) and not overwrite:
+        raise UserError(
+            f"{folder} holds a finished run: choose another --out or --seed, or replace it with --overwrite", USAGE
+        )
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
+
+
+def _learn(agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path, stop: StopFlag) -> list[dict[str, float]]:
+    run = options.run
+    agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb"))]))
+    checkpoint = folder / CHECKPOINT
+    title = f"{kind_of(options)} on {run.env}"
+    with (folder / "metrics.jsonl").open("w") as metrics, show_progress(title, run.steps) as progress:
+        recorder = EpisodeRecorder(metrics)
+        watch = StepWatch(progress, recorder.rows, stop)
+        agent.learn(run.steps, callback=[recorder, Checkpointer(checkpoint, run.checkpoint_every), watch])
+    agent.logger.close()
+    save_agent(agent, checkpoint)
+    agent.save(folder / "model.zip")
+    return recorder.rows
+
+
+def _draw(agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path, result: dict[str, Any]) -> None:
+    title = f"{kind_of(options)} on {result['env']}, seed {result['seed']}: {result['return_mean']:.1f} at the end"
+    plot_learning_curve(
+        folder / "metrics.jsonl",
+        folder / "learning_curve.png",
+        title,
+        random_return=result["random_return_mean"],
+        target_entropy=agent.target_entropy if agent.log_ent_coef is not None else None,
+    )

@@ -1,0 +1,474 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import entroreg.checkpoint
+from entroreg.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+FILES = ["manifest.json", "metadata.json", "tensors.safetensors"]
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8]
+
+
+def _save(folder: Path, step: int) -> None:
+    save_checkpoint(folder, {"weight": torch.full((300,), float(step))}, {"step": step})
+
+
+def _step(folder: Path) -> int:
+    """Which save is there, checked to be one and the same in tensors and metadata."""
+    tensors, metadata = load_checkpoint(folder)
+    assert torch.equal(tensors["weight"], torch.full((300,), float(metadata["step"])))
+    return int(metadata["step"])
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _assert_same_bits(actual: Tensor, expected: Tensor) -> None:
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    assert torch.equal(actual.reshape(-1).view(torch.uint8), expected.reshape(-1).view(torch.uint8))
+
+
+@st.composite
+def _tensors(draw: st.DrawFn) -> Tensor:
+    dtype = draw(st.sampled_from(DTYPES))
+    shape = draw(st.lists(st.integers(0, 3), max_size=3))
+    size = torch.Size(shape).numel() * dtype.itemsize
+    bits = draw(st.binary(min_size=size, max_size=size))  # any bits: NaNs with payloads, infinities, denormals
+    return torch.tensor(list(bits), dtype=torch.uint8).view(dtype).reshape(shape)
+
+
+_NUMBERS = st.integers(-(2**130), 2**130) | st.floats(allow_nan=False, allow_infinity=False)
+_METADATA = st.dictionaries(st.text(), _NUMBERS | st.text() | st.none() | st.lists(_NUMBERS), max_size=4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(st.text(), _tensors(), max_size=4), _METADATA)
+def test_any_tensors_and_metadata_come_back_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, tensors: dict[str, Tensor], metadata: dict[str, Any]
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "round_trip"
+    save_checkpoint(folder, tensors, metadata)
+    loaded, loaded_metadata = load_checkpoint(folder)
+    assert loaded_metadata == metadata
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        _assert_same_bits(loaded[name], tensor)
+
+
+def test_tied_viewed_strided_negated_and_learned_tensors_are_saved_in_full(tmp_path: Path) -> None:
+    base = torch.arange(12.0).reshape(3, 4)
+    tensors = {
+        "base": base,
+        "tied": base,
+        "row": base[1],
+        "transposed": base.t(),
+        "expanded": base[:, :1].expand(3, 5),
+        "flags": torch.tensor([True, False])[::1],
+        "scalar": torch.tensor(7),
+        "negated": torch.tensor([1 + 2j]).conj().imag,
+        "parameter": torch.nn.Parameter(base * 2),
+    }
+    assert tensors["negated"].is_neg()
+    save_checkpoint(tmp_path / "last", tensors, {})
+    loaded, _ = load_checkpoint(tmp_path / "last")
+    for name, tensor in tensors.items():
+        _assert_same_bits(loaded[name], tensor.detach().resolve_neg().clone(memory_format=torch.contiguous_format))
+        assert not loaded[name].requires_grad
+    assert loaded["negated"].item() == -2.0
+    loaded["base"].zero_()
+    assert loaded["tied"].sum() == 66
+
+
+def test_loaded_tensors_outlive_the_file(tmp_path: Path) -> None:
+    _save(tmp_path / "last", 3)
+    tensors, _ = load_checkpoint(tmp_path / "last")
+    (tmp_path / "last" / "tensors.safetensors").write_bytes(b"")
+    assert tensors["weight"].sum() == 900
+
+
+@pytest.mark.gpu
+def test_tensors_go_to_the_device_and_come_from_it(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "last", {"x": torch.ones(2, device="cuda")}, {})
+    assert load_checkpoint(tmp_path / "last")[0]["x"].device.type == "cpu"
+    assert load_checkpoint(tmp_path / "last", device="cuda")[0]["x"].device.type == "cuda"
+
+
+def test_the_device_is_where_the_tensors_go(tmp_path: Path) -> None:
+    _save(tmp_path / "last", 3)
+    assert load_checkpoint(tmp_path / "last", device="meta")[0]["weight"].device.type == "meta"
+
+
+def test_the_one_before_is_kept_and_only_that(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "on" / "the" / "way"
+    for step in range(4):
+        _save(folder, step)
+        assert _step(folder) == step
+    assert _step(folder.with_name("way.previous")) == 2
+    assert _names(folder.parent) == ["way", "way.previous"]
+    assert _names(folder) == FILES
+
+
+def test_all_files_can_be_read_by_whoever_can_read_any(tmp_path: Path) -> None:
+    _save(tmp_path / "last", 0)
+    assert len({stat.S_IMODE((tmp_path / "last" / name).stat().st_mode) for name in FILES}) == 1
+
+
+def test_a_link_to_a_checkpoint_stays_a_link(tmp_path: Path) -> None:
+    _save(tmp_path / "real", 0)
+    (tmp_path / "link").symlink_to("real")
+    for step in (1, 2, 3):
+        _save(tmp_path / "link", step)
+    assert _step(tmp_path / "real") == 3
+    assert _names(tmp_path) == ["link", "real", "real.previous"]
+
+
+# --- crashes
+
+
+class _Crash:
+    """Stands in for some functions of ``os``, counts their calls and acts instead of the k-th one."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, k: int, error: BaseException) -> None:
+        self.calls = 0
+        for name in ("fsync", "replace", "rename", "mkdir"):
+            patch.setattr(os, name, self._wrap(getattr(os, name), k, error))
+
+    def _wrap(self, real: Callable[..., None], k: int, error: BaseException) -> Callable[..., None]:
+        def call(*args: Any, **kwargs: Any) -> None:
+            self.calls += 1
+            if self.calls == k:
+                raise error
+            real(*args, **kwargs)
+
+        return call
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("saves", [1, 2, 3])
+def test_an_error_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, saves: int, error: BaseException) -> None:
+    steps = []
+    for k in range(1, 100):
+        folder = tmp_path / str(k) / "last"
+        for step in range(saves):
+            _save(folder, step)
+        with pytest.MonkeyPatch.context() as patch:
+            crash = _Crash(patch, k, error)
+            was_saved = False
+            with contextlib.suppress(type(error)):
+                _save(folder, saves)
+                was_saved = True
+        assert was_saved == (crash.calls < k) or k == 1  # the first call makes the parent, which is there
+        if crash.calls < k:
+            break
+        steps.append(_step(folder))
+        assert set(_names(folder.parent)) <= {"last", "last.previous"}
+        _save(folder, 99)
+        assert _step(folder) == 99
+    assert len(steps) >= 12
+    assert set(steps) == {saves - 1, saves}
+    assert steps[1:] == sorted(steps[1:])
+
+
+_KILLED = """
+import os, signal, sys
+import torch
+from entroreg.checkpoint import save_checkpoint
+
+folder, first = sys.argv[1], int(sys.argv[2])
+calls = 0
+
+def wrap(real):
+    def call(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls == k:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+    return call
+
+for k in range(1, 100):
+    child = os.fork()
+    if child == 0:
+        for name in ("fsync", "replace", "rename", "mkdir", "rmdir"):
+            setattr(os, name, wrap(getattr(os, name)))
+        save_checkpoint(f"{folder}/{k}/last", {"weight": torch.full((300,), float(first))}, {"step": first})
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status):
+        sys.exit(os.WEXITSTATUS(status) or k)
+"""
+
+
+@pytest.mark.parametrize("saves", [1, 2])
+def test_a_kill_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, saves: int) -> None:
+    for k in range(1, 30):
+        for step in range(saves):
+            _save(tmp_path / str(k) / "last", step)
+    command = [sys.executable, "-c", _KILLED, str(tmp_path), str(saves)]
+    last = subprocess.run(command, check=False, timeout=120).returncode
+    assert 12 < last < 30
+    steps = [_step(tmp_path / str(k) / "last") for k in range(1, last + 1)]
+    assert set(steps) == {saves - 1, saves}
+    assert steps == sorted(steps)
+    leftovers = 0
+    for k in range(1, last + 1):
+        leftovers += any(name.endswith(".saving") for name in _names(tmp_path / str(k)))
+        _save(tmp_path / str(k) / "last", 99)
+        assert _names(tmp_path / str(k)) == ["last", "last.previous"]
+        assert _step(tmp_path / str(k) / "last") == 99
+    assert leftovers > 0  # a kill does leave some; the next save removed them
+
+
+_SAVING = """
+import sys
+import torch
+from entroreg.checkpoint import save_checkpoint
+
+for step in range(1, 10**9):
+    save_checkpoint(sys.argv[1], {"weight": torch.full((300,), float(step))}, {"step": step})
+    print(step, flush=True)
+"""
+
+
+def test_a_kill_in_the_midst_of_saving_and_a_reader_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "last"
+    for round_ in range(3):
+        command = [sys.executable, "-c", _SAVING, str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            seen = [_step(folder) for _ in range(40 + 7 * round_)]
+            process.kill()
+            printed = process.stdout.read().split()
+        assert seen == sorted(seen)
+        assert seen[-1] > 1
+        assert _step(folder) in {int(printed[-1]), int(printed[-1]) + 1}
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_after_a_crash_between_the_renames_the_previous_one_survives_the_next_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "last"
+    _save(folder, 5)
+    folder.rename(tmp_path / "last.previous")
+    assert _step(folder) == 5
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError("crash")))
+        with pytest.raises(OSError, match="crash"):
+            _save(folder, 6)
+    assert _step(folder) == 5
+    _save(folder, 7)
+    assert _step(folder) == 7
+    assert _step(tmp_path / "last.previous") == 5
+
+
+def test_a_save_while_reading_makes_the_reader_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "last"
+    _save(folder, 1)
+    for name in ("_describe", "load_file"):
+        real = getattr(entroreg.checkpoint, name)
+        saved: list[bool] = []
+
+        def interleaved(path: Path, real: Any = real, saved: list[bool] = saved) -> Any:
+            if not saved:
+                saved.append(True)
+                with monkeypatch.context() as patch:
+                    patch.undo()
+                    _save(folder, 2)
+                    _save(folder, 3)
+            return real(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(entroreg.checkpoint, name, interleaved)
+            assert _step(folder) == 3
+        _save(folder, 1)
+
+
+# --- damage
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def _extend(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"0")
+
+
+def _flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _extend, _flip_a_bit, _empty, Path.unlink])
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("saves", [1, 2])
+def test_damage_is_named_and_never_passed_over(
+    tmp_path: Path, name: str, damage: Callable[[Path], None], saves: int
+) -> None:
+    folder = tmp_path / "last"
+    for step in range(saves):
+        _save(folder, step)
+    damage(folder / name)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(folder)
+    assert str(folder / name) in str(caught.value)
+    assert (str(tmp_path / "last.previous") in str(caught.value)) == (saves == 2)
+    assert ("no other checkpoint" in str(caught.value)) == (saves == 1)
+    if saves == 2:
+        assert _step(tmp_path / "last.previous") == 0
+
+
+def test_every_single_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "last"
+    save_checkpoint(folder, {"x": torch.ones(1)}, {"step": 1})
+    for name in FILES:
+        data = (folder / name).read_bytes()
+        for bit in range(8 * len(data)):
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << bit % 8
+            (folder / name).write_bytes(flipped)
+            with pytest.raises(CheckpointError):
+                load_checkpoint(folder)
+        (folder / name).write_bytes(data)
+    assert load_checkpoint(folder)[1] == {"step": 1}
+
+
+def test_nothing_is_parsed_before_it_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save(tmp_path / "last", 0)
+    _flip_a_bit(tmp_path / "last" / "metadata.json")
+    monkeypatch.setattr(entroreg.checkpoint, "load_file", lambda _: pytest.fail("parsed a damaged checkpoint"))
+    with pytest.raises(CheckpointError, match=r"metadata\.json is not as .*manifest\.json says"):
+        load_checkpoint(tmp_path / "last")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ({"schema_version": 2, "files": {}}, "must have schema version 1, got 2: use the entroreg that wrote it"),
+        ({"files": {}}, "must have schema version 1, got None"),
+        ([1], "must have schema version 1, got None"),
+        ({"schema_version": 1}, "expected 'schema_version' and 'files'"),
+        ({"schema_version": 1, "files": []}, "expected 'schema_version' and 'files'"),
+        ({"schema_version": 1, "files": {}, "more": 1}, "expected 'schema_version' and 'files'"),
+        ({"schema_version": 1, "files": {}}, "manifest.json says: expected None"),
+    ],
+)
+def test_a_manifest_of_another_form_is_refused(tmp_path: Path, manifest: Any, message: str) -> None:
+    _save(tmp_path / "last", 0)
+    (tmp_path / "last" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        load_checkpoint(tmp_path / "last")
+
+
+# --- wrong use
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "kind", "message"),
+    [
+        ([torch.ones(1)], {}, TypeError, "tensors must be a mapping, got list"),
+        ({1: torch.ones(1)}, {}, TypeError, "tensors must have string names, got 1"),
+        ({"step": 1}, {}, TypeError, r"tensors\['step'\] must be a Tensor, got int: put it in metadata"),
+        ({"x": torch.ones(1, dtype=torch.complex64)}, {}, TypeError, "got torch.complex64: convert it first"),
+        (
+            {"x": torch.ones(1, device="meta")},
+            {},
+            TypeError,
+            "must be dense and hold data, got torch.strided on meta",
+        ),
+        ({"x": torch.eye(2).to_sparse()}, {}, TypeError, "got torch.sparse_coo on cpu: use to_dense"),
+        ({"__metadata__": torch.ones(1)}, {}, ValueError, "which the file format reserves: rename it"),
+        ({}, [("step", 1)], TypeError, "metadata must be a mapping, got list"),
+        ({}, {"loss": float("nan")}, ValueError, r"value\.loss must be finite, got nan"),
+        ({}, {1: 2}, TypeError, "must have string keys, got 1"),
+        ({}, {"x": torch.ones(1)}, TypeError, "Tensor is not JSON serializable"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_and_changes_nothing(
+    tmp_path: Path, tensors: Any, metadata: Any, kind: type[Exception], message: str
+) -> None:
+    _save(tmp_path / "last", 1)
+    with pytest.raises(kind, match=message):
+        save_checkpoint(tmp_path / "last", tensors, metadata)
+    assert _names(tmp_path) == ["last"]
+    assert _step(tmp_path / "last") == 1
+
+
+@pytest.mark.parametrize("where", ["last", "last.previous"])
+def test_a_folder_that_is_no_checkpoint_is_left_alone(tmp_path: Path, where: str) -> None:
+    (tmp_path / where).mkdir()
+    (tmp_path / where / "thesis.tex").write_text("years of work")
+    with pytest.raises(
+        FileExistsError, match=r"is no checkpoint \(it has no manifest.json\): choose another folder"
+    ):
+        _save(tmp_path / "last", 0)
+    assert (tmp_path / where / "thesis.tex").read_text() == "years of work"
+
+
+def test_siblings_with_similar_names_are_left_alone(tmp_path: Path) -> None:
+    strangers = [
+        ".last.saving",
+        ".last.0123.saving",
+        ".blast." + "0" * 32 + ".saving",
+        "last" + "0" * 32 + ".saving",
+    ]
+    for name in strangers:
+        (tmp_path / name).mkdir()
+    _save(tmp_path / "last", 0)
+    assert set(_names(tmp_path)) == {"last", *strangers}
+
+
+def test_a_folder_that_cannot_be_made_raises(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        _save(tmp_path / "file" / "last", 0)
+    with pytest.raises(FileExistsError, match="is no checkpoint"):
+        _save(tmp_path / "file", 0)
+
+
+def test_a_failed_tensor_file_is_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise entroreg.checkpoint.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    _save(tmp_path / "last", 1)
+    monkeypatch.setattr(entroreg.checkpoint, "save_file", full)
+    with pytest.raises(OSError, match=r"could not write .*tensors\.safetensors: I/O error: No space left"):
+        _save(tmp_path / "last", 2)
+    assert _names(tmp_path) == ["last"]
+    assert _step(tmp_path / "last") == 1
+
+
+def test_an_absent_checkpoint_is_a_file_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*last: check the path, or start without one"):
+        load_checkpoint(tmp_path / "last")
+
+
+def test_a_file_in_place_of_the_checkpoint_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "last").touch()
+    with pytest.raises(CheckpointError, match=r"last/manifest\.json"):
+        load_checkpoint(tmp_path / "last")
