@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from entroreg.atomic import write_json
+from entroreg.benchmarks import provenance
 from entroreg.benchmarks.cells import Cell, Suite, is_done, read_result
 from entroreg.benchmarks.errors import UserError, unknown_name
 from entroreg.benchmarks.runner import CellOutcome, local_executor, run_cells
@@ -50,7 +51,7 @@ def run_suite(
         note: told of each cell as it ends.
 
     Returns:
-        The summary: for each task and method the number of seeds, IQM and interval; see ``summarise``.
+        The summary: where it comes from, statistics for each task and method (see ``summarise``), and all results.
 
     Raises:
         UserError: unknown suite, jobs below 1, or a folder that holds another preset or cannot be written.
@@ -71,7 +72,7 @@ def run_suite(
             run_cells(cells, suite.run, out, executor=executor, on_finished=told)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
-    summary = {"suite": name, "preset": preset, **summarise(cells, out)}
+    summary = {"suite": name, "preset": preset, "provenance": provenance.collect(), **summarise(cells, out)}
     write_json(out / name / "summary.json", summary)
     return summary
 
@@ -85,16 +86,21 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
 
     Returns:
         ``tasks``: for each task a list of rows with method, done, seeds, iqm, interval and scores, and the
-        probability that the task's first method beats the other; ``failed``: cells without a result.
+        probability that the task's first method beats the other; ``cells``: every result with its task, method and
+        seed; ``failed``: folders of the cells without a result.
     """
+    done = [(cell, read_result(cell.folder(out))) for cell in cells if is_done(cell.folder(out))]
     tasks: dict[str, list[dict[str, Any]]] = {}
     for task, method in dict.fromkeys((cell.task, cell.method) for cell in cells):
-        folders = [cell.folder(out) for cell in cells if (cell.task, cell.method) == (task, method)]
-        scores = [float(read_result(folder)["score"]) for folder in folders if is_done(folder)]
+        seeds = sum((cell.task, cell.method) == (task, method) for cell in cells)
+        scores = [float(result["score"]) for cell, result in done if (cell.task, cell.method) == (task, method)]
         rows = tasks.setdefault(task, [])
-        rows.append(_row(method, scores, len(folders), rows[0]["scores"] if rows else None))
-    failed = [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))]
-    return {"tasks": tasks, "failed": failed}
+        rows.append(_row(method, scores, seeds, rows[0]["scores"] if rows else None))
+    return {
+        "tasks": tasks,
+        "cells": [{"task": cell.task, "method": cell.method, "seed": cell.seed, **result} for cell, result in done],
+        "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
+    }
 
 
 def as_text(summary: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 
@@ -79,6 +80,10 @@ def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | Discrete
 
 def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
     agent, run = options.agent, options.run
+    try:
+        torch.device("cpu" if run.device == "auto" else run.device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be auto, cpu or cuda, got {run.device!r}") from error
     ent_coef: Any = agent.ent_coef if agent.ent_coef.startswith("auto") else _as_float("ent_coef", agent.ent_coef)
     shared = {
         "learning_rate": agent.learning_rate,

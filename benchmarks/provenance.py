@@ -35,25 +35,35 @@ def collect(command: Sequence[str] | None = None) -> dict[str, Any]:
         command: the command line to record; this process's own if None.
 
     Returns:
-        ``command``, ``started`` (UTC), ``commit``, ``dirty``, ``packages``, ``python``, ``platform``, ``machine``,
+        ``command``, ``started`` (UTC), ``commit``, ``dirty``, ``packages``, ``python``, ``platform``, ``cpu``,
         ``cpus`` (those this process may use), ``torch_threads`` and ``gpu``.
     """
     import torch  # here, so that importing the runner is fast
 
     commit, dirty = _commit()
+    program, *arguments = sys.argv if command is None else command
     return {
-        "command": list(sys.argv if command is None else command),
+        "command": [Path(program).name, *arguments],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit,
         "dirty": dirty,
         "packages": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "machine": platform.node(),
+        "cpu": _cpu(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def _cpu() -> str | None:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
 def _version(package: str) -> str | None:

@@ -27,6 +27,7 @@ from entroreg.atomic import fsync_folder, write_json
 __all__ = ["CheckpointError", "load_checkpoint", "save_checkpoint"]
 
 _SCHEMA_VERSION = 1
+_TRIES = 100  # of a reader whose checkpoint is replaced meanwhile
 _TENSORS, _METADATA, _MANIFEST = "tensors.safetensors", "metadata.json", "manifest.json"
 # fmt: off
 _DTYPES = frozenset({
@@ -103,19 +104,19 @@ def load_checkpoint(
         CheckpointError: it is damaged or of another version; the message names the file.
     """
     path = Path(os.path.realpath(folder))
-    source = path if _identity(path) or not _identity(_previous(path)) else _previous(path)
-    before = _identity(source)
-    if before is None:
-        raise FileNotFoundError(f"no checkpoint at {path}: check the path, or start without one")
-    try:
-        loaded = _read(source, device)
-    except (CheckpointError, SafetensorError, FileNotFoundError, NotADirectoryError) as error:
-        if _identity(source) == before:
-            raise CheckpointError(f"{error}: {_advice(path, source)}") from error
-    else:
-        if _identity(source) == before:
-            return loaded
-    return load_checkpoint(path, device=device)  # a save replaced the folder while it was being read
+    for _ in range(_TRIES):
+        source, before = _find(path)
+        try:
+            loaded = _read(source, device)
+        except (CheckpointError, SafetensorError, FileNotFoundError, NotADirectoryError) as error:
+            if _identity(source) == before:
+                raise CheckpointError(f"{error}: {_advice(path, source)}") from error
+        else:
+            if _identity(source) == before:
+                return loaded
+    raise CheckpointError(
+        f"{path} must stay while it is read, got {_TRIES} saves meanwhile: save less often, or load it afterwards"
+    )
 
 
 def _pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -210,6 +211,14 @@ def _advice(path: Path, source: Path) -> str:
     if source == path and _previous(path).exists():
         return f"the checkpoint before it is at {_previous(path)}; load that one, or restore this one from a backup"
     return "there is no other checkpoint beside it; restore it from a backup, or start again without one"
+
+
+def _find(path: Path) -> tuple[Path, tuple[int, int]]:
+    # Three times, because saves in another process may move each name away between the two looks.
+    for source in (path, _previous(path)) * 3:
+        if identity := _identity(source):
+            return source, identity
+    raise FileNotFoundError(f"no checkpoint at {path}: check the path, or start without one")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -19,15 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         from entroreg.benchmarks.cli.parsing import parse
-    except ModuleNotFoundError as error:
-        return _fail(f"{error}: the command needs pip install 'entroreg[bench]'", MISSING)
-    try:
+
         command = parse(sys.argv[1:] if arguments is None else arguments)
         return OK if command is None else command.execute()
     except UserError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        return _fail(f"{error}: install what is missing, see 'entroreg check'", MISSING)
+        return _fail(f"{error}: {_remedy(error.name or '')}", MISSING)
     except FloatingPointError as error:
         return _fail(f"the run failed: {error}", RUN_FAILED)
     except KeyboardInterrupt:
@@ -37,3 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(message: str, exit_code: int) -> int:
     print(f"entroreg: error: {message}", file=sys.stderr)
     return exit_code
+
+
+def _remedy(module: str) -> str:
+    from entroreg.benchmarks.check import EXTRAS
+
+    package = module.partition(".")[0]
+    extras = [extra for extra, modules in EXTRAS.items() if package in modules]
+    return f"pip install 'entroreg[{extras[0]}]'" if extras else "see 'entroreg check'"

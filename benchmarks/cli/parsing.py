@@ -70,7 +70,7 @@ def _one_line(box: str) -> str:
     """Return what tyro's error box says first as one line, with its first suggestion; the frame is dropped."""
     paragraphs: list[list[str]] = [[]]
     for line in box.splitlines()[1:]:
-        text = re.sub(r"[╭╮╰╯│─]+", " ", line).strip()
+        text = re.sub(r"[╭╮╰╯│─]+|-{3,}", " ", line).strip()
         if text:
             paragraphs[-1].append(text)
         elif paragraphs[-1]:

@@ -30,12 +30,12 @@ class Task:
 TASKS = {
     "InvertedPendulum-v5": Task(
         methods=("entroreg-sac", "sb3-sac"),
-        steps={"smoke": 600, "small": 16_000, "paper": 100_000},
+        steps={"smoke": 300, "small": 16_000, "paper": 100_000},
         settings={"learning_rate": 1e-3, "batch_size": 64, "policy_kwargs": {"net_arch": [64, 64]}},
     ),
     "CartPole-v1": Task(
         methods=("entroreg-discrete-sac", "sb3-dqn"),
-        steps={"smoke": 1_500, "small": 60_000, "paper": 60_000},
+        steps={"smoke": 1_200, "small": 60_000, "paper": 60_000},
         settings={
             "learning_rate": 1e-3,
             "batch_size": 128,

@@ -76,8 +76,8 @@ def normalized_entropy(
         ValueError: mask of another shape or device, temperature not above 0, or NaN found by ``validate``.
 
     Example:
-        >>> normalized_entropy(torch.zeros(2, 8))
-        tensor([1., 1.])
+        >>> normalized_entropy(torch.tensor([[0.0, 0.0, 2.0], [0.0, 2.0, -torch.inf]]))
+        tensor([0.6058, 0.5271])
 
     Reference:
         Pielou (1966), "The measurement of diversity in different types of biological collections" (evenness).

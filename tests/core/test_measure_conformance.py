@@ -322,8 +322,9 @@ def test_long_rows_are_accumulated_in_float32(measure: Measure, dtype: torch.dty
     if measure.differentiable:
         error = (gradient.double() - exact_gradient).abs()
         smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps  # fp16's gradients are subnormal
-        scale = exact_gradient.abs().max()
-        assert (error <= unit * exact_gradient.abs() + smallest + 1e-4 * scale).all()
+        # float32 leaves p (g - mean g): where g is nearly constant, as Tsallis's of order 2, 7e-7 p is left of it.
+        rounding = 1e-4 * exact_gradient.abs().max() + 2e-6 * logits.double().softmax(-1)
+        assert (error <= unit * exact_gradient.abs() + smallest + rounding).all()
 
 
 @every

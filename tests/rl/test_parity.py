@@ -116,6 +116,12 @@ def test_the_refusal_would_be_seen(build: Callable[..., Any], monkeypatch: pytes
         build(stable_baselines3.SAC).learn(30)
 
 
+@pytest.mark.parametrize("learning_rate", [1e-2, lambda left: 1.0 - left], ids=["number", "schedule from 0"])
+def test_untrained_agents_are_equal(learning_rate: Any, build: Callable[..., Any], differences: Any) -> None:
+    ours, theirs = (build(cls, learning_rate=learning_rate) for cls in (SAC, stable_baselines3.SAC))
+    assert set(differences(ours, theirs).values()) == {0.0}
+
+
 def test_another_seed_is_another_agent(build: Callable[..., Any], differences: Callable[..., Any]) -> None:
     found = differences(build(SAC, seed=1).learn(60), build(stable_baselines3.SAC, seed=0).learn(60))
     assert found["policy.actor.mu.weight"] > 1e-3

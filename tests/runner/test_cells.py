@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import types
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,9 @@ def test_plain_names_stay_as_they_are() -> None:
 @pytest.mark.parametrize("name", ["", ".", ".."])
 def test_names_that_are_no_folder_are_refused(field: str, name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{field} must be a name, got '{name}': it becomes a folder's$"):
-        replace(CELL, **{field: name})
+        Cell(**{**asdict(CELL), field: name})
     with pytest.raises(TypeError, match=rf"^{field} must be a str, got int: use str\({field}\)$"):
-        replace(CELL, **{field: 1})
+        Cell(**{**asdict(CELL), field: 1})
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_module_is_a_suite(tmp_path: Path) -> None:
     module = types.ModuleType("toy")
     module.cells = lambda preset: [replace(CELL, preset=preset)]  # type: ignore[attr-defined]
     module.run = lambda cell, folder: write_result(folder, {"seed": cell.seed})  # type: ignore[attr-defined]
-    suite: Suite = module  # type: ignore[assignment]
+    suite: Suite = module
     (cell,) = suite.cells("small")
     suite.run(cell, tmp_path)
     assert read_result(tmp_path) == {"seed": 2}

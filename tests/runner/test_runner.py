@@ -131,6 +131,18 @@ def test_a_failure_stops_no_other_and_is_retried(tmp_path: Path, executor: Execu
     assert (outcomes[1].folder / "stderr.log").read_text() == log
 
 
+def test_a_worker_in_this_process_leaves_its_stderr_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(cell: Cell, folder: Path) -> None:
+        os.write(2, b"a line of C")
+        _write(cell, folder)
+
+    (outcome,) = _run([CELL], run, tmp_path)
+    assert capfd.readouterr().err == "a line of C"
+    assert (outcome.folder / "stderr.log").read_text() == ""
+
+
 def test_exit_in_a_cell_is_a_failure(tmp_path: Path) -> None:
     outcomes = _run(CELLS, lambda cell, folder: sys.exit(0), tmp_path)
     assert _statuses(outcomes) == ["failed"] * 4
@@ -231,8 +243,16 @@ def test_ctrl_c_in_a_worker_propagates(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         _write(cell, folder)
 
+    waiting: list[Future[Any]] = []
+
+    class LaterWaiting(InlineExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            waiting.append(super().submit(fn, *args, **kwargs) if args[1].seed < 2 else Future())
+            return waiting[-1]
+
     with pytest.raises(KeyboardInterrupt):
-        _run(CELLS, run, tmp_path)
+        _run(CELLS, run, tmp_path, executor=LaterWaiting())
+    assert [future.cancelled() for future in waiting] == [False, False, True, True]
     assert is_done(CELLS[0].folder(tmp_path))
     assert not list(tmp_path.glob(".*"))
 

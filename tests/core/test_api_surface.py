@@ -1,0 +1,96 @@
+"""The public names, checked in: to add or remove one is a decision, taken here."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+PUBLIC = {
+    "entroreg": [
+        "Controller",
+        "Dual",
+        "EntropyRegularizer",
+        "Fixed",
+        "PerStateDual",
+        "Scheduled",
+        "checkpoint",
+        "controllers",
+        "measures",
+        "penalties",
+        "schedules",
+        "selectors",
+    ],
+    "entroreg.measures": [
+        "categorical_entropy",
+        "gaussian_entropy",
+        "group_entropy",
+        "knn_entropy",
+        "manifold_entropy",
+        "marginal_entropy",
+        "max_categorical_entropy",
+        "max_tanh_entropy",
+        "normalized_entropy",
+        "particle_entropy",
+        "pathwise_entropy",
+        "renyi_entropy",
+        "spectral_entropy",
+        "tanh_gaussian_entropy_bound",
+        "tsallis_entropy",
+    ],
+    "entroreg.controllers": [
+        "Controller",
+        "Dual",
+        "Fixed",
+        "PerStateDual",
+        "Scheduled",
+        "Target",
+        "alpha_loss",
+        "log_alpha_loss",
+    ],
+}
+FLAT = {
+    "entroreg.penalties": ["band", "hinge", "linear", "squared"],
+    "entroreg.schedules": ["CosineSchedule", "LinearSchedule", "from_json", "to_json"],
+    "entroreg.selectors": [
+        "covariance_band",
+        "covariance_topk",
+        "low_entropy",
+        "token_covariance",
+        "top_quantile_entropy",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_the_inventory_and_resolve(name: str) -> None:
+    module = importlib.import_module(name)
+    assert sorted(module.__all__) == PUBLIC[name]
+    assert all(getattr(module, public) is not None for public in PUBLIC[name])
+    assert set(PUBLIC[name]) <= set(dir(module))
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_modules_without_all_define_the_inventory(name: str) -> None:
+    module = importlib.import_module(name)
+    own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == name and key[0] != "_"]
+    assert sorted(own) == FLAT[name]
+
+
+def test_names_of_the_root_are_those_of_their_homes() -> None:
+    import entroreg
+    from entroreg import controllers, regularizer
+
+    for name in ("Controller", "Dual", "Fixed", "PerStateDual", "Scheduled"):
+        assert getattr(entroreg, name) is getattr(controllers, name)
+    assert entroreg.EntropyRegularizer is regularizer.EntropyRegularizer
+    assert entroreg.measures is importlib.import_module("entroreg.measures")
+    with pytest.raises(AttributeError, match=r"^module 'entroreg' has no attribute 'Dula'$"):
+        _ = entroreg.Dula
+
+
+def test_importing_the_root_imports_no_torch() -> None:
+    code = "import sys, entroreg; dir(entroreg); assert not {'torch', 'numpy'} & set(sys.modules), 'eager import'"
+    subprocess.run([sys.executable, "-c", code], check=True)

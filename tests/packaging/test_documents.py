@@ -1,0 +1,40 @@
+"""The code in README runs as printed; the examples run."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
+def test_readme_code_runs(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    printed = re.findall(r"print\(.*\)  # (.*)", block)
+    assert capsys.readouterr().out.splitlines() == printed
+
+
+def test_readme_has_code() -> None:
+    assert len(BLOCKS) >= 2
+
+
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = runpy.run_path(str(ROOT / "examples" / "sac_entropy_schedule.py"))
+    agent = example["main"](steps=150)
+    assert agent.target_entropy == pytest.approx(-2.0 * 50 / 150, abs=0.02)
+    assert (tmp_path / "sac_entropy_schedule.zip").exists()
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / name).read_text()):
+            assert (ROOT / target).exists(), f"{name} links to {target}"
