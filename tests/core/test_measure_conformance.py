@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -117,6 +117,8 @@ MEASURES = {
     "group-sum-soft": _group("sum", group_sum, soft=True),
     "group-mean-soft": _group("mean", group_mean, soft=True),
 }
+# 16 measures share most of their code: 15 examples for each are 240 of each property.
+few = settings(max_examples=15)
 every = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 smooth = pytest.mark.parametrize(
     "measure",
@@ -148,6 +150,7 @@ def value_and_gradient(measure: Measure, logits: Tensor, **kwargs: Tensor) -> tu
 
 
 @every
+@few
 @given(row=rows())
 def test_value_is_the_oracles(measure: Measure, row: tuple[Tensor, Tensor]) -> None:
     logits, mask = row
@@ -158,6 +161,7 @@ def test_value_is_the_oracles(measure: Measure, row: tuple[Tensor, Tensor]) -> N
 
 
 @every
+@few
 @given(row=rows(limit=1e4))
 def test_bounds(measure: Measure, row: tuple[Tensor, Tensor]) -> None:
     logits, mask = row
@@ -166,6 +170,7 @@ def test_bounds(measure: Measure, row: tuple[Tensor, Tensor]) -> None:
 
 
 @every
+@few
 @given(row=rows(), seed=st.integers(0, 2**31))
 def test_permutation_and_shift_change_nothing(measure: Measure, row: tuple[Tensor, Tensor], seed: int) -> None:
     logits, mask = row
@@ -179,6 +184,7 @@ def test_permutation_and_shift_change_nothing(measure: Measure, row: tuple[Tenso
 
 
 @every
+@few
 @given(row=rows())
 def test_masked_is_deleted_is_minus_infinity(measure: Measure, row: tuple[Tensor, Tensor]) -> None:
     logits, mask = row
@@ -195,6 +201,7 @@ def test_masked_is_deleted_is_minus_infinity(measure: Measure, row: tuple[Tensor
 
 
 @every
+@few
 @given(row=rows(), temperature=st.floats(0.1, 10.0))
 def test_temperature_divides_the_logits(measure: Measure, row: tuple[Tensor, Tensor], temperature: float) -> None:
     logits, mask = row
@@ -230,10 +237,10 @@ def test_batch_is_a_loop(measure: Measure) -> None:
 @smooth
 def test_gradcheck_and_gradgradcheck(measure: Measure) -> None:
     logits, mask, out = _batch(1)
-    leaf = logits[0].clone().requires_grad_(True)
+    leaf = logits[0, :, :4].clone().requires_grad_(True)
 
     def function(z: Tensor) -> Tensor:
-        return measure(z.masked_fill(out[0], -INF), mask[0], None, 0.7)
+        return measure(z.masked_fill(out[0, :, :4], -INF), mask[0, :, :4], None, 0.7)
 
     assert gradcheck(function, (leaf,))
     assert gradgradcheck(function, (leaf,))

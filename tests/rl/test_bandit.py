@@ -40,20 +40,17 @@ def test_the_entropy_penalty_pulls_towards_the_reference(build: Build, bandit: A
                 for parameter in critic.parameters():
                     parameter.zero_()
             agent.actor.logits[-1].bias.copy_(torch.tensor([3.0, -3.0]))  # the reference stays near uniform
-        agent.replay_buffer.add(*_zero_reward())
+        for state in STATES[:, None]:
+            agent.replay_buffer.add(state, state, np.array([[0]]), np.array([0.0]), np.array([True]), [{}])
         agent.set_logger(Logger(None, []))
         before = _entropy(agent)
-        agent.train(20, 16)
+        agent.train(60, 16)
         return before, _entropy(agent)
 
     assert math.log(2.0) - entropies(10.0)[1] < 0.05
     before, after = entropies(0.0)
     assert before < 0.1
     assert after < 0.1
-
-
-def _zero_reward() -> tuple[Any, ...]:
-    return STATES[:1], STATES[:1], np.array([[0]]), np.array([0.0]), np.array([True]), [{}]
 
 
 def _entropy(agent: Any) -> float:

@@ -24,6 +24,7 @@ from entroreg.benchmarks.runner import CellOutcome, local_executor, run_cells
 
 CELL = Cell("toy", "smoke", "a/b", "good", 0)
 CELLS = [replace(CELL, seed=seed) for seed in range(4)]
+COMMAND = [Path(sys.argv[0]).name, *sys.argv[1:]]
 _UNLIKE_ANY = "a worker died while this was being submitted"
 
 
@@ -84,7 +85,7 @@ def test_config_and_meta_are_there_before_the_run(tmp_path: Path) -> None:
     def run(cell: Cell, folder: Path) -> None:
         assert json.loads((folder / "config.json").read_bytes()) == asdict(cell)
         meta = json.loads((folder / "meta.json").read_bytes())
-        assert meta["command"] == sys.argv
+        assert meta["command"] == COMMAND
         assert meta["packages"]["torch"] == torch.__version__
         _write(cell, folder)
 
@@ -337,7 +338,7 @@ def test_processes_keep_their_stderr_in_the_cell(
     assert "a line" not in capfd.readouterr().err
     pids = {read_result(outcome.folder)["pid"] for outcome in outcomes if outcome.status == "done"}
     assert len(pids | {os.getpid()}) == 3  # a fresh process for each cell
-    assert json.loads((outcomes[0].folder / "meta.json").read_bytes())["command"] == sys.argv
+    assert json.loads((outcomes[0].folder / "meta.json").read_bytes())["command"] == COMMAND
 
 
 def test_a_dead_worker_fails_what_is_unfinished_and_never_hangs(tmp_path: Path, helpers: ModuleType) -> None:
@@ -374,7 +375,8 @@ def test_provenance_is_what_this_process_is() -> None:
     meta = collect(["entroreg", "bench"])
     assert json.loads(json.dumps(meta, allow_nan=False)) == meta
     assert meta["command"] == ["entroreg", "bench"]
-    assert collect()["command"] == sys.argv
+    assert collect()["command"] == COMMAND
+    assert collect(["/home/me/.venv/bin/entroreg", "bench"])["command"] == ["entroreg", "bench"]
     assert meta["packages"]["torch"] == torch.__version__
     assert meta["python"] == platform.python_version()
     assert meta["torch_threads"] == torch.get_num_threads()
