@@ -92,7 +92,8 @@ def _unpack(archive: Path, folder: Path) -> Path:
 def run_tests(root: Path, extra: list[str]) -> int:
     """Runs pytest from `root` with its own settings and our plugin; returns pytest's exit code."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    environment |= {"PYTHONPATH": str(HERE), "MPLBACKEND": "Agg"}
+    # The tests' networks are tiny: more threads only wait for each other, for minutes where cores are shared.
+    environment |= {"PYTHONPATH": str(HERE), "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
     own_settings = ["-c", str(root / "pyproject.toml"), "--rootdir", str(root), "-p", "no:cacheprovider"]
     # SB3's tests expect their own order and their own seeds.
     ours = ["-p", "plugin", "-p", "no:randomly", "--timeout=600", "-q", "-rfEsxX", "--durations=5"]
