@@ -61,5 +61,6 @@ def load_agent(agent: SAC | DiscreteSAC, folder: str | Path) -> None:
     agent.actor.optimizer.load_state_dict(state["actor_optimizer"])
     agent.critic.optimizer.load_state_dict(state["critic_optimizer"])
     agent.require_controller().load_state_dict(state["controller"])
+    agent.sync_ent_coef()
     agent.num_timesteps = metadata["num_timesteps"]
     agent._n_updates = metadata["n_updates"]

@@ -182,30 +182,10 @@ class DiscreteSAC(EntropyControlled):
         highest = measures.max_categorical_entropy(int(self.action_space.n))
         self._bind_ent_coef(self.ent_coef, self.target_entropy, TARGET_SHARE * highest, (0.0, highest))
 
-    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Take gradient steps on batches from the replay buffer.
-
-        Args:
-            gradient_steps: number of updates.
-            batch_size: transitions per update.
-
-        Raises:
-            FloatingPointError: a loss or the coefficient became NaN or infinite.
-            RuntimeError: the agent was loaded for prediction only.
-        """
-        self.require_controller()
-        self.policy.set_training_mode(True)
-        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
-        history: list[dict[str, Tensor]] = []
-        for gradient_step in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            self._update_and_check(batch, history)
-            if gradient_step % self.target_update_interval == 0:
-                polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
-                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
-                if self.entropy_penalty:
-                    polyak_update(self.actor.parameters(), self.policy.actor_target.parameters(), self.tau)
-        self._log_update(history)
+    def _update_targets(self) -> None:
+        super()._update_targets()
+        if self.entropy_penalty:
+            polyak_update(self.actor.parameters(), self.policy.actor_target.parameters(), self.tau)
 
     def _update(self, batch: ReplayBufferSamples | DictReplayBufferSamples) -> dict[str, Tensor]:
         """Update critics, actor and alpha once."""

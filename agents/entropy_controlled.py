@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
 
-from entroreg import _checks, atomic
+from entroreg import atomic
 from entroreg.agents.controller_state import (
     AnyController,
     StoredController,
@@ -22,6 +24,7 @@ from entroreg.agents.controller_state import (
     read_from_zip,
     rebuild,
 )
+from entroreg.agents.ent_coef import constant_of, initial_alpha_of, target_of
 from entroreg.controllers import Dual, Fixed, PerStateDual, Scheduled, Target
 from entroreg.controllers.target import target_at
 
@@ -41,6 +44,12 @@ class EntropyControlled(OffPolicyAlgorithm):
     log_ent_coef: Tensor | None
     ent_coef_optimizer: torch.optim.Adam | None
     ent_coef_tensor: Tensor
+    actor: Any
+    critic: Any
+    critic_target: Any
+    target_update_interval: int
+    batch_norm_stats: list[Tensor]
+    batch_norm_stats_target: list[Tensor]
 
     def _request_ent_coef(self, ent_coef: str | float | AnyController, target_entropy: str | Target) -> None:
         """Take the constructor's wishes; ``_bind_ent_coef`` fulfils them once spaces and schedules are known."""
@@ -62,7 +71,7 @@ class EntropyControlled(OffPolicyAlgorithm):
             limits: smallest and largest entropy that any policy has, nats.
         """
         self._entropy_limits = limits
-        self.target_entropy = _target_of(target, default_target)
+        self.target_entropy = target_of(target, default_target)
         if isinstance(requested, AnyController):
             if target != "auto" and isinstance(requested, Dual | PerStateDual):
                 raise ValueError(
@@ -71,12 +80,12 @@ class EntropyControlled(OffPolicyAlgorithm):
                 )
             self._bind_controller(requested, follows_learning_rate=False)
         elif isinstance(requested, str) and requested.startswith("auto"):
-            dual = Dual(self.target_entropy, initial=_initial_of(requested))
+            dual = Dual(self.target_entropy, initial=initial_alpha_of(requested))
             # Not by the constructor, which refuses 0: schedules may begin there.
             dual.optimizer.param_groups[0]["lr"] = float(self.lr_schedule(1.0))
             self._bind_controller(dual, follows_learning_rate=True)
         else:
-            self._bind_controller(Fixed(_as_number(requested)), follows_learning_rate=False)
+            self._bind_controller(Fixed(constant_of(requested)), follows_learning_rate=False)
 
     def _bind_controller(self, controller: AnyController, follows_learning_rate: bool) -> None:
         """Make a controller the owner of the coefficient, and Stable-Baselines3's names refer to its tensors."""
@@ -93,9 +102,9 @@ class EntropyControlled(OffPolicyAlgorithm):
             self.ent_coef = "auto"
         else:
             self.log_ent_coef, self.ent_coef_optimizer = None, None
-            self._refer_to_constant()
+            self.sync_ent_coef()
 
-    def _refer_to_constant(self) -> None:
+    def sync_ent_coef(self) -> None:
         """Let Stable-Baselines3's names hold what is constant there: the target and a coefficient not learned."""
         if isinstance(self.controller, Dual | PerStateDual):
             problem = self.controller.problem
@@ -136,9 +145,38 @@ class EntropyControlled(OffPolicyAlgorithm):
             )
         return self.controller
 
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Take gradient steps on batches from the replay buffer.
+
+        Args:
+            gradient_steps: number of updates.
+            batch_size: transitions per update.
+
+        Raises:
+            FloatingPointError: a loss or the coefficient became NaN or infinite.
+            RuntimeError: the agent was loaded for prediction only.
+        """
+        self.require_controller()
+        self.policy.set_training_mode(True)
+        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
+        history: list[dict[str, Tensor]] = []
+        for gradient_step in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+            if self.use_sde:  # log_std may have changed since the last update
+                self.actor.reset_noise()
+            self._update_and_check(batch, history)
+            if gradient_step % self.target_update_interval == 0:
+                self._update_targets()
+        self._log_update(history)
+
+    @abstractmethod
     def _update(self, batch: Any) -> dict[str, Tensor]:
         """Update all networks and the controller once and return the metrics; every agent has its own."""
-        raise NotImplementedError
+
+    def _update_targets(self) -> None:
+        """Move the target critics by Polyak averaging; statistics of batch norm are copied, even at tau = 0."""
+        polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def _update_and_check(self, batch: Any, history: list[dict[str, Tensor]]) -> None:
         """Update once and append the metrics; where torch refuses NaN parameters, say what became NaN first."""
@@ -150,7 +188,7 @@ class EntropyControlled(OffPolicyAlgorithm):
 
     def _log_update(self, history: list[dict[str, Tensor]]) -> None:
         """Count the updates and record the means of their metrics under Stable-Baselines3's names."""
-        self._refer_to_constant()
+        self.sync_ent_coef()
         rows = self._finite_rows(history)
         self._n_updates += len(history)
         for name in history[0] if history else ():
@@ -262,7 +300,6 @@ class EntropyControlled(OffPolicyAlgorithm):
 
 _NOT_SAVED = ("controller", "_not_rebuilt", "_entropy_limits", "_alpha_follows_learning_rate")
 _SB3_NAMES = {"alpha": "ent_coef", "dual_loss": "ent_coef_loss"}
-_WORDS = 'ent_coef must be "auto", "auto_<initial alpha above 0>", a number or a controller'
 
 
 def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -270,38 +307,3 @@ def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-
-
-def _target_of(target: str | Target, default: float) -> Target:
-    if callable(target):
-        return target
-    if isinstance(target, str) and target == "auto":
-        return default
-    try:
-        return float(target)  # also NumPy's numbers, as in target_entropy=-np.prod(action_space.shape)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f'target_entropy must be "auto", a number or a schedule, got {target!r}') from None
-
-
-def _initial_of(requested: str) -> float:
-    """Return the initial alpha of "auto" or "auto_<initial>"."""
-    word, _, initial = requested.partition("_")
-    try:
-        value = float(initial) if initial else 1.0
-    except ValueError:
-        value = math.nan
-    if word != "auto" or not value > 0.0:
-        raise ValueError(f"{_WORDS}, got {requested!r}")
-    return value
-
-
-def _as_number(requested: Any) -> float:
-    try:
-        number = float(requested)
-    except ValueError:
-        raise ValueError(f"{_WORDS}, got {requested!r}") from None
-    except TypeError:
-        raise TypeError(
-            f'ent_coef must be "auto", a number or a controller such as Dual(...), got {type(requested).__name__}'
-        ) from None
-    return _checks.require_number("ent_coef", number, low=0.0)

@@ -10,7 +10,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, GymEnv, ReplayBufferSamples, Schedule
-from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.sac import SAC as StableBaselines3SAC
 from stable_baselines3.sac.policies import SACPolicy
 from torch import Tensor
@@ -127,31 +126,6 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         dimensions = get_action_dim(self.action_space)
         limits = (-math.inf, measures.max_tanh_entropy(dimensions))
         self._bind_ent_coef(requested, target, default_target=-float(dimensions), limits=limits)
-
-    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Take gradient steps on batches from the replay buffer.
-
-        Args:
-            gradient_steps: number of updates.
-            batch_size: transitions per update.
-
-        Raises:
-            FloatingPointError: a loss or the coefficient became NaN or infinite.
-            RuntimeError: the agent was loaded for prediction only.
-        """
-        self.require_controller()
-        self.policy.set_training_mode(True)
-        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
-        history: list[dict[str, Tensor]] = []
-        for gradient_step in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            if self.use_sde:  # log_std may have changed since the last update
-                self.actor.reset_noise()
-            self._update_and_check(batch, history)
-            if gradient_step % self.target_update_interval == 0:
-                polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
-                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
-        self._log_update(history)
 
     def _update(self, batch: ReplayBufferSamples | DictReplayBufferSamples) -> dict[str, Tensor]:
         """Update alpha, critics and actor once, in Stable-Baselines3's order of random draws."""

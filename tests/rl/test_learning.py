@@ -1,13 +1,17 @@
-"""Learning on a real task: seed 0, 16,000 steps, mean return of 20 episodes; minutes, so marked slow."""
+"""Learning on real tasks, mean return of 20 episodes; minutes, so marked slow."""
 
 from __future__ import annotations
 
 import gymnasium as gym
+import numpy as np
 import pytest
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from entroreg.agents import SAC
+from entroreg.agents import SAC, DiscreteSAC
+from entroreg.benchmarks.evaluation import episode_returns, greedy_policy
+from entroreg.benchmarks.suites import sac as sac_suite
 
 
 @pytest.mark.slow
@@ -28,3 +32,29 @@ def test_sac_balances_the_inverted_pendulum() -> None:
     env.close()
     print(f"mean return of 20 episodes: {mean:.1f}")
     assert mean >= 900.0  # the most is 1000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(5))
+def test_discrete_sac_solves_cart_pole(seed: int) -> None:
+    task = sac_suite.TASKS["CartPole-v1"]
+    agent = DiscreteSAC("MlpPolicy", "CartPole-v1", seed=seed, device="cpu", **task.settings)
+    alphas = AlphaTrace()
+    agent.learn(task.steps["small"], callback=alphas)
+    env = gym.make("CartPole-v1")
+    mean = float(np.mean(episode_returns(greedy_policy(agent), env, 20, seed=10_000 + seed)))
+    print(f"seed {seed}: mean return {mean:.1f}, alpha {min(alphas.values):.3f} to {max(alphas.values):.3f}")
+    assert mean >= 475.0  # the most is 500
+    assert 0.01 < min(alphas.values)
+    assert max(alphas.values) < 10.0
+
+
+class AlphaTrace(BaseCallback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[float] = []
+
+    def _on_step(self) -> bool:
+        self.values.append(float(self.model.controller.value))
+        return True

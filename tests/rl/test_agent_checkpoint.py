@@ -1,0 +1,50 @@
+"""An agent through a checkpoint folder: the same agent, and the same names for its coefficient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entroreg import Dual, Scheduled, checkpoint
+from entroreg.agents import SAC, DiscreteSAC
+from entroreg.agents.agent_checkpoint import load_agent, save_agent
+from entroreg.schedules import LinearSchedule
+
+FALLING = LinearSchedule(-1.0, -2.0, steps=100)
+
+
+@pytest.mark.parametrize(
+    "make_ent_coef",
+    [lambda: "auto", lambda: Dual(FALLING, maximum=2.0), lambda: Scheduled(LinearSchedule(1.0, 0.0, steps=100))],
+    ids=["auto", "Dual", "Scheduled"],
+)
+def test_the_whole_learned_state_comes_back(
+    build: Callable[..., Any],
+    differences: Callable[[Any, Any], dict[str, float]],
+    make_ent_coef: Callable[[], Any],
+    tmp_path: Path,
+) -> None:
+    agent = build(SAC, ent_coef=make_ent_coef()).learn(60)
+    save_agent(agent, tmp_path / "last")
+    other = build(SAC, ent_coef=make_ent_coef(), seed=1)
+    load_agent(other, tmp_path / "last")
+    assert set(differences(agent, other).values()) == {0.0}
+    assert (other.num_timesteps, other._n_updates) == (60, 40)
+    assert other.target_entropy == agent.target_entropy
+    assert other.ent_coef == agent.ent_coef
+
+
+def test_what_does_not_fit_is_refused(build: Callable[..., Any], tmp_path: Path) -> None:
+    agent = build(SAC)
+    save_agent(agent, tmp_path / "last")
+    with pytest.raises(ValueError, match="do not fit this agent"):
+        load_agent(build(SAC, policy_kwargs={"net_arch": [8]}), tmp_path / "last")
+    with pytest.raises(ValueError, match="holds a SAC, expected a DiscreteSAC"):
+        load_agent(build(DiscreteSAC, "CartPole-v1"), tmp_path / "last")
+    tensors = tmp_path / "last" / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    with pytest.raises(checkpoint.CheckpointError):
+        load_agent(agent, tmp_path / "last")
