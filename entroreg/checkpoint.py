@@ -182,7 +182,10 @@ def _read(folder: Path, device: str | torch.device) -> tuple[dict[str, Tensor], 
                 f"{folder / name} is not as {folder / _MANIFEST} says: expected {files.get(name)}, got {found}"
             )
     # load_file maps the file, and later saves remove the file: hence a copy, even on the same device.
-    mapped = load_file(folder / _TENSORS)
+    try:
+        mapped = load_file(folder / _TENSORS)
+    except RuntimeError as error:  # how torch reports a file that went away
+        raise CheckpointError(f"{folder / _TENSORS} cannot be read: {error}") from error
     tensors = {name: tensor.to(device, copy=True) for name, tensor in mapped.items()}
     return tensors, json.loads((folder / _METADATA).read_bytes())
 

@@ -55,7 +55,7 @@ class EntropyRegularizer:
         penalty: Callable[[Tensor], Tensor] = penalties.linear,
         sign: str | None = None,
     ) -> None:
-        if not isinstance(controller, Controller):
+        if isinstance(controller, type) or not isinstance(controller, Controller):
             raise TypeError(f"controller must be a Controller such as Fixed(0.1), got {type(controller).__name__}")
         if not callable(penalty):
             raise TypeError(f"penalty must be callable, got {type(penalty).__name__}")

@@ -290,6 +290,15 @@ def test_a_certain_or_empty_row_has_value_and_gradient_zero(measure: Measure, dt
 
 
 @smooth
+def test_a_row_without_support_makes_no_nan_even_inside_the_graph(measure: Measure) -> None:
+    leaf = torch.tensor([[0.0, -INF, 1.0], [-INF, -INF, -INF], [0.5, 1.0, 2.0]], requires_grad=True)
+    mask = torch.tensor([[True, True, True], [True, True, True], [False, False, False]])
+    with torch.autograd.set_detect_anomaly(True):  # raises where any gradient on the way is NaN
+        measure(leaf, mask).sum().backward()
+    assert torch.equal(leaf.grad[1:], torch.zeros(2, 3))
+
+
+@smooth
 def test_an_overwhelming_logit_leaves_nothing(measure: Measure) -> None:
     logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, -1e4, 1e4]], dtype=torch.float64)
     value, gradient = value_and_gradient(measure, logits)
