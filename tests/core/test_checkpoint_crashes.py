@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 import entroreg.checkpoint
 from entroreg.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
-
 FILES = ["manifest.json", "metadata.json", "tensors.safetensors"]
 
 
