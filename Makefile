@@ -13,7 +13,8 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED)  ## train SAC on an inverted pendulum, a few minutes on one CPU core
-	$(BIN)/entroreg train sac --env InvertedPendulum-v5 --preset demo --out runs/demo
+	$(BIN)/entroreg train sac --env InvertedPendulum-v5 --steps 16000 --net 64 64 --batch-size 64 \
+		--learning-rate 1e-3 --seed 0 --threads 1 --out runs/demo --overwrite
 
 test: lint types imports unit conformance  ## everything that CI runs, below 20 minutes on two cores
 
@@ -36,7 +37,7 @@ conformance: $(INSTALLED)  ## stable-baselines3's own SAC tests on our SAC
 	$(BIN)/python tests/conformance/run.py
 
 test-slow: $(INSTALLED)  ## minutes of training, statistical claims, the wheel
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -rP
 
 test-gpu: $(INSTALLED)  ## the tests that need CUDA
 	$(BIN)/python -m pytest -m gpu

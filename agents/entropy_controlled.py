@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
 
@@ -114,7 +116,8 @@ class EntropyControlled(OffPolicyAlgorithm):
         elif isinstance(self.controller, PerStateDual) and not hasattr(self, "ent_coef_tensor"):
             self.ent_coef_tensor = torch.ones((), device=self.device)
         if not isinstance(self.controller, Dual | None):
-            self.ent_coef = float(self.ent_coef_tensor)
+            # The shortest number that is this float32: 0.2, not 0.20000000298.
+            self.ent_coef = float(str(np.float32(self.ent_coef_tensor.item())))
 
     def _alpha_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return the optimiser of alpha if it follows the agent's learning-rate schedule."""
@@ -244,18 +247,30 @@ class EntropyControlled(OffPolicyAlgorithm):
             target = Path(path)
             target = target if target.suffix else target.with_name(f"{target.name}.zip")
             target.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_bytes(target, buffer.getvalue())
+            atomic.write_bytes(target.resolve(), buffer.getvalue())
         else:
             path.write(buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Any, env: Any = None, device: Any = "auto", **kwargs: Any) -> Self:  # type: ignore[override]
+    def load(
+        cls,
+        path: str | Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
         """Load an agent from a zip of entroreg or of Stable-Baselines3.
 
         Args:
             path: of the zip, or a file object.
             env: environment to train on; None is enough for prediction.
             device: torch device.
+            custom_objects: as in Stable-Baselines3.
+            print_system_info: as in Stable-Baselines3.
+            force_reset: as in Stable-Baselines3.
             kwargs: as in Stable-Baselines3. ``ent_coef`` replaces the saved coefficient, state included, and
                 ``target_entropy`` the saved target.
 
@@ -264,7 +279,7 @@ class EntropyControlled(OffPolicyAlgorithm):
             an agent predicts, and refuses to train unless ``ent_coef`` is given.
         """
         requested = kwargs.pop("ent_coef", None)
-        model = super().load(path, env=env, device=device, **kwargs)
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         stored = read_from_zip(path)
         if requested is not None:
             own_target = isinstance(requested, AnyController)

@@ -22,7 +22,7 @@ from entroreg.controllers import Target
 
 
 class SAC(EntropyControlled, StableBaselines3SAC):
-    r"""SAC with any entropy controller; everything else is ``stable_baselines3.SAC``.
+    r"""SAC with any entropy controller of the core; everything else is ``stable_baselines3.SAC``.
 
     $$\max_\pi \mathbb{E} \sum_t r_t \quad \text{s.t.} \quad \mathbb{E}[-\log\pi(a_t|s_t)] \ge \bar H$$
 

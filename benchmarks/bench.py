@@ -93,9 +93,15 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
     tasks: dict[str, list[dict[str, Any]]] = {}
     for task, method in dict.fromkeys((cell.task, cell.method) for cell in cells):
         seeds = sum((cell.task, cell.method) == (task, method) for cell in cells)
-        scores = [float(result["score"]) for cell, result in done if (cell.task, cell.method) == (task, method)]
+        results = [result for cell, result in done if (cell.task, cell.method) == (task, method)]
         rows = tasks.setdefault(task, [])
-        rows.append(_row(method, scores, seeds, rows[0]["scores"] if rows else None))
+        row = _row(
+            method, [float(result["score"]) for result in results], seeds, rows[0]["scores"] if rows else None
+        )
+        alphas = [result["alpha"] for result in results if result.get("alpha")]
+        if alphas:
+            row["alpha"] = [min(a["min"] for a in alphas), max(a["max"] for a in alphas)]
+        rows.append(row)
     return {
         "tasks": tasks,
         "cells": [{"task": cell.task, "method": cell.method, "seed": cell.seed, **result} for cell, result in done],
@@ -141,4 +147,6 @@ def _line(row: dict[str, Any]) -> str:
         text += "   [{:.1f}, {:.1f}]".format(*row["interval"])
     if "first_is_better" in row:
         text += f"   P(first is better) {row['first_is_better']:.2f}"
+    if "alpha" in row:
+        text += "   alpha {:.3f} to {:.3f}".format(*row["alpha"])
     return text

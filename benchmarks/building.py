@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from entroreg.agents import SAC, DiscreteSAC
 from entroreg.agents.discrete_sac import TARGET_SHARE
+from entroreg.agents.ent_coef import constant_of, initial_alpha_of
 from entroreg.benchmarks.errors import MISSING, USAGE, UserError, unknown_name
 from entroreg.benchmarks.options import AgentOptions, TrainDiscreteSAC, TrainOptions, kind_of
 from entroreg.controllers import Dual
@@ -34,11 +36,11 @@ def make_environment(env_id: str) -> gym.Env[Any, Any]:
     """
     try:
         return Monitor(gym.make(env_id))
-    except gym.error.DependencyNotInstalled as error:
-        raise UserError(f"{env_id} needs a package that is not installed: {error}", MISSING) from error
+    except (gym.error.DependencyNotInstalled, ImportError) as error:
+        raise UserError(f"{env_id} needs a package that is not here: {_first_line(error)}", MISSING) from error
     except (gym.error.UnregisteredEnv, gym.error.Error) as error:
         if env_id in gym.registry:
-            raise UserError(f"{env_id} cannot be made: {error}") from error
+            raise UserError(f"{env_id} cannot be made: {_first_line(error)}") from error
         raise unknown_name("environment", env_id, gym.registry) from error
 
 
@@ -74,17 +76,16 @@ def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | Discrete
                 entropy_penalty=remedies.entropy_penalty,
             )
         return SAC(policy, env, **arguments)
-    except (ValueError, TypeError) as error:
-        raise UserError(str(error), USAGE) from error
+    except (ValueError, TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
+        # What torch and Stable-Baselines3 raise for a device or a space that they do not take.
+        raise UserError(f"the agent cannot be built: {_first_line(error)}", USAGE) from error
 
 
 def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
     agent, run = options.agent, options.run
-    try:
-        torch.device("cpu" if run.device == "auto" else run.device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be auto, cpu or cuda, got {run.device!r}") from error
-    ent_coef: Any = agent.ent_coef if agent.ent_coef.startswith("auto") else _as_float("ent_coef", agent.ent_coef)
+    if run.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device {run.device!r} is not here: torch finds no CUDA device, see 'entroreg check'")
+    ent_coef: Any = agent.ent_coef if agent.ent_coef.startswith("auto") else constant_of(agent.ent_coef)
     shared = {
         "learning_rate": agent.learning_rate,
         "batch_size": agent.batch_size,
@@ -109,12 +110,15 @@ def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
 
 def _dual(agent: AgentOptions, steps: int, action_space: spaces.Space[Any]) -> Dual:
     target = _default_target(action_space) if agent.target_entropy == "auto" else float(agent.target_entropy)
-    updates = max(1, steps // agent.train_freq * max(agent.gradient_steps, 1))
-    initial = agent.ent_coef.partition("_")[2]
+    per_training = agent.train_freq if agent.gradient_steps == -1 else agent.gradient_steps
+    updates = max(1, (steps - agent.learning_starts) // agent.train_freq * per_training)
+    initial = initial_alpha_of(agent.ent_coef)
+    if agent.ent_coef == "auto":  # a default must not be what violates the bounds
+        initial = max(agent.alpha_minimum or 0.0, min(initial, agent.alpha_maximum or math.inf))
     return Dual(
         target if agent.target_entropy_end is None else LinearSchedule(target, agent.target_entropy_end, updates),
-        initial=_as_float("ent_coef", initial) if initial else 1.0,
-        learning_rate=agent.alpha_learning_rate or agent.learning_rate,
+        initial=initial,
+        learning_rate=agent.learning_rate if agent.alpha_learning_rate is None else agent.alpha_learning_rate,
         minimum=agent.alpha_minimum,
         maximum=agent.alpha_maximum,
     )
@@ -126,8 +130,5 @@ def _default_target(action_space: spaces.Space[Any]) -> float:
     return -float(spaces.flatdim(action_space))
 
 
-def _as_float(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{name} must be auto, auto_INITIAL or a number, got {text!r}") from None
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -10,9 +10,7 @@ import numpy as np
 WINDOW = 20
 
 
-def plot_learning_curve(
-    metrics: Path, picture: Path, title: str, *, random_return: float, target_entropy: float | None
-) -> None:
+def plot_learning_curve(metrics: Path, picture: Path, title: str, *, random_return: float) -> None:
     """Draw a run's metrics.jsonl as a PNG.
 
     Args:
@@ -20,7 +18,6 @@ def plot_learning_curve(
         picture: of the PNG.
         title: above the curves.
         random_return: mean return of the random policy, drawn as a line.
-        target_entropy: nats, drawn as a line, or None for a coefficient without target.
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
@@ -36,11 +33,14 @@ def plot_learning_curve(
     trained = [row for row in rows if "alpha" in row]
     steps = np.array([row["step"] for row in trained])
     middle.plot(steps, [row["entropy"] for row in trained], color="C1", lw=0.8, label="policy (sample mean)")
-    if target_entropy is not None:
-        middle.axhline(target_entropy, color="0.3", ls="--", label="target")
+    if trained and "target_entropy" in trained[0]:
+        middle.plot(steps, [row["target_entropy"] for row in trained], color="0.3", ls="--", label="target")
     middle.set_ylabel("entropy (nats)")
-    bottom.semilogy(steps, [row["alpha"] for row in trained], color="C2", label="alpha")
-    bottom.set(ylabel="alpha", xlabel="environment steps")
+    alphas = [row["alpha"] for row in trained]
+    bottom.plot(steps, alphas, color="C2", label="alpha")
+    bottom.set(
+        ylabel="alpha", xlabel="environment steps", yscale="log" if min(alphas, default=0.0) > 0 else "linear"
+    )
     for axes in (top, middle, bottom):
         axes.legend(loc="best", fontsize="small")
         axes.grid(alpha=0.3)

@@ -23,7 +23,7 @@ def episode_returns(
         env: environment.
         episodes: number of episodes, at least 1.
         seed: of the starts.
-        stop: asked before each episode; True ends early.
+        stop: asked before each episode and step; True ends at once.
 
     Returns:
         The returns; fewer than asked for if stopped.
@@ -34,7 +34,7 @@ def episode_returns(
             break
         observation, _ = env.reset(seed=int(episode_seed))
         total, ended = 0.0, False
-        while not ended:
+        while not ended and not stop():
             observation, reward, terminated, truncated, _ = env.step(act(observation))
             total += float(reward)
             ended = terminated or truncated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,8 @@ class RunOptions:
     """Print the result as JSON."""
 
     def __post_init__(self) -> None:
+        if self.env in {"", ".", ".."}:
+            raise ValueError(f"env must be the id of an environment, got {self.env!r}")
         for name in ("steps", "eval_episodes", "checkpoint_every"):
             _require_at_least(name, getattr(self, name), 1)
         _require_at_least("seed", self.seed, 0)
@@ -79,8 +82,10 @@ class AgentOptions:
         for name in ("batch_size", "buffer_size", "train_freq"):
             _require_at_least(name, getattr(self, name), 1)
         _require_at_least("learning_starts", self.learning_starts, 0)
-        if not self.learning_rate > 0.0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        for name in ("learning_rate", "alpha_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                raise ValueError(f"{name} must be finite and above 0, got {value}")
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
         if self.gradient_steps < 1 and self.gradient_steps != -1:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from entroreg.benchmarks import cells, provenance
 from entroreg.benchmarks.building import build_agent, make_environment
 from entroreg.benchmarks.cells import Cell
 from entroreg.benchmarks.curves import plot_learning_curve
-from entroreg.benchmarks.errors import USAGE, UserError
+from entroreg.benchmarks.errors import UserError
 from entroreg.benchmarks.evaluation import episode_returns, greedy_policy, random_policy
 from entroreg.benchmarks.monitor import Checkpointer, EpisodeRecorder, StepWatch
 from entroreg.benchmarks.options import TrainOptions, from_json, kind_of, to_json
@@ -41,14 +44,14 @@ def train(options: TrainOptions, folder: Path, stop: StopFlag) -> dict[str, Any]
 
     Args:
         options: what to train.
-        folder: of the run; see ``prepare_folder``.
+        folder: of the run; made, and held while it is written.
         stop: read at every step; a stop saves a checkpoint and ends.
 
     Returns:
         The result, as in result.json, or None if stopped.
 
     Raises:
-        UserError: the options do not fit the environment.
+        UserError: the options do not fit the environment, or the folder is taken.
         FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
         OSError: the folder cannot be written.
     """
@@ -57,26 +60,30 @@ def train(options: TrainOptions, folder: Path, stop: StopFlag) -> dict[str, Any]
     env = make_environment(options.run.env)
     try:
         agent = build_agent(options, env)
-        prepare_folder(folder, overwrite=options.run.overwrite)
-        write_json(folder / "config.json", to_json(options))
-        write_json(folder / "meta.json", provenance.collect())
-        started = time.perf_counter()
-        rows = _learn(agent, options, folder, stop)
-        train_seconds = time.perf_counter() - started
-        if stop():
-            return None
-        result = evaluate(agent, env, options, options.run.eval_episodes, stop)
-        if result is None:
-            return None
+        with claimed(folder, overwrite=options.run.overwrite):
+            return _train(agent, env, options, folder, stop)
     finally:
         env.close()
+
+
+def _train(
+    agent: SAC | DiscreteSAC, env: gym.Env[Any, Any], options: TrainOptions, folder: Path, stop: StopFlag
+) -> dict[str, Any] | None:
+    write_json(folder / "config.json", to_json(options))
+    write_json(folder / "meta.json", provenance.collect())
+    started = time.perf_counter()
+    rows = _learn(agent, options, folder, stop)
+    train_seconds = time.perf_counter() - started
+    result = None if stop() else evaluate(agent, env, options, options.run.eval_episodes, stop)
+    if result is None:
+        return None
     result |= {
         "train_seconds": round(train_seconds, 1),
         "train_steps_per_second": round(agent.num_timesteps / train_seconds, 1),
         "alpha": span([row["alpha"] for row in rows if "alpha" in row]),
         "entropy": span([row["entropy"] for row in rows if "entropy" in row]),
     }
-    _draw(agent, options, folder, result)
+    _draw(options, folder, result)
     cells.write_result(folder, result)
     return result
 
@@ -122,8 +129,8 @@ def load_run(folder: Path) -> tuple[SAC | DiscreteSAC, gym.Env[Any, Any], TrainO
     config = folder / "config.json"
     try:
         options = from_json(json.loads(config.read_text()))
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} must be a run folder with config.json, found none") from error
+    except OSError as error:
+        raise UserError(f"{folder} must be a run folder with config.json, got: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{config} must be written by 'entroreg train', got something else: {error!r}") from error
     env = make_environment(options.run.env)
@@ -132,27 +139,48 @@ def load_run(folder: Path) -> tuple[SAC | DiscreteSAC, gym.Env[Any, Any], TrainO
         load_agent(agent, folder / CHECKPOINT)
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no checkpoint yet: train longer, or lower --checkpoint-every") from error
+    except (KeyError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"the checkpoint in {folder} does not fit its config.json: {reason}") from error
     return agent, env, options
 
 
-def prepare_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make a run's folder, empty.
+@contextmanager
+def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
+    """Hold a run's folder, empty, for this process alone.
 
     Args:
         folder: of the run.
-        overwrite: whether a finished run may be replaced.
+        overwrite: whether what another run left there may be replaced.
 
     Raises:
-        UserError: it holds a finished run, or cannot be written.
+        UserError: another process writes it, it holds results or a checkpoint, or it cannot be written.
     """
-    if cells.is_done(folder) and not overwrite:
-        raise UserError(
-            f"{folder} holds a finished run: choose another --out or --seed, or replace it with --overwrite", USAGE
-        )
+    lock = folder.with_name(f".{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder} is being written by another process: choose another --out or --seed"
+            ) from error
+        _empty(folder, overwrite=overwrite)
+        yield
+
+
+def _empty(folder: Path, *, overwrite: bool) -> None:
+    kept = "a finished run" if cells.is_done(folder) else "the checkpoint of a run that was stopped"
+    if (cells.is_done(folder) or (folder / CHECKPOINT).exists()) and not overwrite:
+        raise UserError(f"{folder} holds {kept}: choose another --out or --seed, or replace it with --overwrite")
     try:
         if folder.exists():
             shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        folder.mkdir()
     except OSError as error:
         raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
 
@@ -166,18 +194,18 @@ def _learn(agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path, stop: 
         recorder = EpisodeRecorder(metrics)
         watch = StepWatch(progress, recorder.rows, stop)
         agent.learn(run.steps, callback=[recorder, Checkpointer(checkpoint, run.checkpoint_every), watch])
+    agent.logger.dump(agent.num_timesteps)  # what is left since the last one
     agent.logger.close()
     save_agent(agent, checkpoint)
     agent.save(folder / "model.zip")
     return recorder.rows
 
 
-def _draw(agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path, result: dict[str, Any]) -> None:
+def _draw(options: TrainOptions, folder: Path, result: dict[str, Any]) -> None:
     title = f"{kind_of(options)} on {result['env']}, seed {result['seed']}: {result['return_mean']:.1f} at the end"
     plot_learning_curve(
         folder / "metrics.jsonl",
         folder / "learning_curve.png",
         title,
         random_return=result["random_return_mean"],
-        target_entropy=agent.target_entropy if agent.log_ent_coef is not None else None,
     )

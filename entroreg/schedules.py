@@ -33,7 +33,7 @@ class LinearSchedule:
     steps: int
 
     def __post_init__(self) -> None:
-        _check_schedule(self.start, self.end, self.steps)
+        _check_fields(self)
 
     def __call__(self, step: int) -> float:
         """Return the value at update ``step``."""
@@ -61,7 +61,7 @@ class CosineSchedule:
     steps: int
 
     def __post_init__(self) -> None:
-        _check_schedule(self.start, self.end, self.steps)
+        _check_fields(self)
 
     def __call__(self, step: int) -> float:
         """Return the value at update ``step``."""
@@ -88,7 +88,7 @@ def to_json(value: float | Schedule) -> Any:
         >>> to_json(LinearSchedule(1.0, 0.0, steps=10))
         {'kind': 'linear', 'start': 1.0, 'end': 0.0, 'steps': 10}
     """
-    if isinstance(value, int | float):
+    if not callable(value):
         return float(value)
     for kind, schedule in _KINDS.items():
         if isinstance(value, schedule):
@@ -122,7 +122,8 @@ def from_json(data: Any) -> float | Schedule:
     return _KINDS[kind](**fields)
 
 
-def _check_schedule(start: float, end: float, steps: int) -> None:
-    _checks.require_number("start", start)
-    _checks.require_number("end", end)
-    _checks.require_number("steps", steps, low=1)
+def _check_fields(schedule: LinearSchedule | CosineSchedule) -> None:
+    """Check a schedule's fields and make them Python's numbers: JSON has no NumPy scalars."""
+    for name in ("start", "end"):
+        object.__setattr__(schedule, name, _checks.require_number(name, getattr(schedule, name)))
+    object.__setattr__(schedule, "steps", int(_checks.require_number("steps", schedule.steps, low=1)))

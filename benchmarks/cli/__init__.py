@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"{error}: {_remedy(error.name or '')}", MISSING)
     except FloatingPointError as error:
+        return _fail(f"the run failed: {error}", RUN_FAILED)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except OSError as error:
         return _fail(f"the run failed: {error}", RUN_FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from entroreg import _checks
 from entroreg.controllers.target import UNBOUNDED, Target, require_reachable, target_at
+from entroreg.schedules import CosineSchedule, LinearSchedule
 
 
 def log_alpha_loss(log_alpha: Tensor, violation: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class DualProblem:
     def __init__(self, target: Target, bound: str, loss: str, minimum: float | None, maximum: float | None) -> None:
         _checks.require_choice("bound", bound, _BOUNDS)
         _checks.require_choice("loss", loss, _LOSSES)
-        self.target = target
+        self.target = target if callable(target) else _checks.require_number("target entropy", target)
         self.bound = bound
         self.loss = loss
         self.minimum = None if minimum is None else _checks.require_positive("minimum", minimum)
@@ -96,6 +97,16 @@ class DualProblem:
         self.limits = UNBOUNDED
         self.step = 0
         self.current_target()
+
+    def limit_entropy(self, lowest: float, highest: float) -> None:
+        """State the range of entropies that any policy can have; ValueError if the target leaves it, now or later.
+
+        A schedule that is code is checked at each update as well, since nobody knows where it leads.
+        """
+        self.limits = (lowest, highest)
+        self.current_target()
+        if isinstance(self.target, LinearSchedule | CosineSchedule):  # monotone: its end is its other extreme
+            require_reachable(self.target.end, self.bound, lowest, highest)
 
     def current_target(self) -> float:
         """Return the target of the present update in nats; ValueError when no policy can reach it."""
@@ -179,14 +190,13 @@ class Dual:
         Raises:
             ValueError: the present target is not inside.
         """
-        self.problem.limits = (lowest, highest)
-        self.problem.current_target()
+        self.problem.limit_entropy(lowest, highest)
 
     def update(self, entropy: Tensor) -> dict[str, Tensor]:
         """Take one dual step.
 
         Args:
-            entropy: any shape, floating, nats: analytic or sampled; detached here.
+            entropy: any shape, floating, nats: analytic or sampled; detached here. Leave masked elements out.
 
         Returns:
             Detached scalars: ``alpha`` (before the step), ``entropy`` (mean), ``target_entropy``, ``dual_loss``.

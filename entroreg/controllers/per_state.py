@@ -75,8 +75,7 @@ class PerStateDual:
 
     def limit_entropy(self, lowest: float, highest: float) -> None:
         """State the range of entropies that any policy can have; a target outside it is refused, now and later."""
-        self.problem.limits = (lowest, highest)
-        self.problem.current_target()
+        self.problem.limit_entropy(lowest, highest)
 
     def update(self, entropy: Tensor, features: Any) -> dict[str, Tensor]:
         """Take one dual step on the module.

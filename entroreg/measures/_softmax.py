@@ -36,6 +36,7 @@ def masked_log_softmax(logits: Tensor, mask: Tensor | None, temperature: float) 
     # A row of -inf alone would be NaN in log_softmax: such a row gets zeros, and its result is set to 0 below.
     filled = torch.where(support, scaled, torch.where(empty, 0.0, -torch.inf).unsqueeze(-1))
     raw = torch.log_softmax(filled, dim=-1)
+    support = support & (raw != -torch.inf)  # finite logits further apart than the dtype reaches
     # Second where: 0 * -inf is NaN in the value and in the gradient, so log p is 0 wherever p is 0.
     log_probs = torch.where(support, raw, 0.0)
     probs = torch.where(support, raw.exp(), 0.0)

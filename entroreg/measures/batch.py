@@ -74,6 +74,9 @@ def spectral_entropy(features: Tensor) -> Tensor:
     _require_rows("features", features, 2)
     wide = features.to(_checks.accumulation_dtype(features))
     centred = wide - wide.mean(dim=-2, keepdim=True)
+    # The entropy does not depend on the scale, and squares of very large or small features leave the dtype.
+    scale = centred.detach().abs().amax(dim=(-2, -1), keepdim=True)
+    centred = centred / torch.where(scale > 0, scale, 1.0)
     # The Gram matrix has the covariance's non-zero eigenvalues: take whichever is smaller.
     gram = centred.shape[-2] < centred.shape[-1]
     scatter = centred @ centred.mT if gram else centred.mT @ centred

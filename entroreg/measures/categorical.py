@@ -29,7 +29,7 @@ def categorical_entropy(
         validate: read the values and refuse NaN and +inf; costs a device sync.
 
     Returns:
-        (...) in the dtype of ``logits``, between 0 and log N.
+        (...) in the dtype of ``logits``, between 0 and log N, up to rounding.
 
     Raises:
         TypeError: logits not a floating tensor, or mask not a boolean one.
@@ -69,7 +69,7 @@ def normalized_entropy(
         validate: read the values and refuse NaN and +inf; costs a device sync.
 
     Returns:
-        (...) in the dtype of ``logits``, between 0 and 1.
+        (...) in the dtype of ``logits``, between 0 and 1, up to rounding.
 
     Raises:
         TypeError: logits not a floating tensor, or mask not a boolean one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ PENDULUM = ("train", "sac", "--env", "Pendulum-v1", "--steps", "200")
         (("train", "discrete-sac", "--env", "Pendulum-v1"), "use 'entroreg train sac'"),
         ((*PENDULUM, "--lerning-rate", "3"), "did you mean --learning-rate?"),
         ((*PENDULUM, "--learning-rate", "abc"), "abc"),
-        ((*PENDULUM, "--learning-rate", "-1"), "learning_rate must be above 0, got -1.0"),
+        ((*PENDULUM, "--learning-rate", "-1"), "learning_rate must be finite and above 0, got -1.0"),
         ((*PENDULUM, "--gamma", "1.5"), "gamma must be in [0, 1], got 1.5"),
         ((*PENDULUM, "--net", "0"), "net must hold widths of at least 1"),
         ((*PENDULUM, "--gradient-steps", "0"), "gradient_steps must be at least 1, or -1, got 0"),
@@ -36,7 +37,14 @@ PENDULUM = ("train", "sac", "--env", "Pendulum-v1", "--steps", "200")
         ((*PENDULUM, "--ent-coef", "0.1", "--alpha-maximum", "1"), "ent_coef must be 'auto' when"),
         ((*PENDULUM, "--alpha-minimum", "2", "--alpha-maximum", "1"), "minimum must not exceed maximum"),
         ((*PENDULUM, "--device", "tpu9"), "tpu9"),
+        ((*PENDULUM, "--device", "cuda:7"), "torch finds no CUDA device"),
+        ((*PENDULUM, "--learning-rate", "inf"), "learning_rate must be finite and above 0, got inf"),
+        ((*PENDULUM, "--alpha-learning-rate", "0"), "alpha_learning_rate must be finite and above 0, got 0.0"),
+        ((*PENDULUM, "--ent-coef", "automatic", "--alpha-maximum", "2"), "ent_coef must be"),
+        (("train", "sac", "--env", ""), "env must be the id of an environment"),
+        (("train", "discrete-sac", "--env", "Blackjack-v1"), "the agent cannot be built: "),
         ((*PENDULUM, "--out", "a-file/runs"), "run folder must be writable"),
+        (("eval", "a-file"), "a-file must be a run folder"),
         (("eval", "nowhere"), "nowhere must be a run folder"),
         (("eval", ".", "--episodes", "0"), "episodes must be at least 1, got 0"),
         (("bench", "run", "sacc"), "unknown suite 'sacc': did you mean 'sac'?"),
@@ -60,6 +68,13 @@ def test_usage_errors(
     assert err.startswith("entroreg: error: ")
     assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+
+
+def test_an_environment_whose_package_is_absent(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # gymnasium's, that there is a newer version
+        assert main(["train", "sac", "--env", "HalfCheetah-v3"]) == 3
+    assert capsys.readouterr().err.startswith("entroreg: error: HalfCheetah-v3 needs a package that is not here")
 
 
 def test_damaged_runs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

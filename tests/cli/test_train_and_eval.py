@@ -17,6 +17,7 @@ import pytest
 import stable_baselines3
 
 from entroreg.benchmarks.cli import main
+from entroreg.benchmarks.training import claimed
 
 SMALL = ("--net", "8", "--batch-size", "16", "--eval-episodes", "2", "--threads", "1")
 FOLDER = Path("runs/train/sac/Pendulum-v1/seed-3")
@@ -70,13 +71,25 @@ def test_a_finished_run_is_replaced_only_on_request(in_tmp: Path, capsys: pytest
     assert (FOLDER / "result.json").read_text() != before
 
 
+def test_a_stopped_run_and_a_running_one_are_left_alone(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_pendulum() == 0
+    (FOLDER / "result.json").unlink()  # as after SIGTERM
+    assert train_pendulum() == 2
+    assert "holds the checkpoint of a run that was stopped" in capsys.readouterr().err
+    assert (FOLDER / "model.zip").exists()
+    with claimed(FOLDER, overwrite=True):
+        assert train_pendulum("--overwrite") == 2
+    assert "is being written by another process" in capsys.readouterr().err
+    assert train_pendulum("--overwrite") == 0
+
+
 def test_the_dual_flags_reach_the_controller(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--target-entropy-end", "-3", "--alpha-maximum", "0.5", "--ent-coef", "auto_0.5", "--json")
     assert train_pendulum(*flags, "--alpha-learning-rate", "0.01") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["alpha"]["max"] <= 0.5
     rows = [json.loads(line) for line in (FOLDER / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["target_entropy"] == pytest.approx(-1.0 - 2.0 * 299 / 410, abs=0.01)
+    assert rows[-1]["target_entropy"] == pytest.approx(-1.0 - 2.0 * 298 / 310)
 
 
 def test_discrete_sac(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:

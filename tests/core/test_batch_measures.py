@@ -185,3 +185,9 @@ def test_spectral_raises() -> None:
         spectral_entropy(torch.zeros(4, 1, 3))
     with pytest.raises(ValueError, match=r"^features must have at least 2 row\(s\) and 1 column, got \(4, 0\)$"):
         spectral_entropy(torch.zeros(4, 0))
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e20])
+def test_spectral_entropy_does_not_depend_on_the_scale(scale: float) -> None:
+    features = _normal(3, 8, 4).float()
+    assert spectral_entropy(features * scale).item() == pytest.approx(spectral_entropy(features).item(), rel=1e-5)

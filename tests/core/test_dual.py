@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
 from entroreg.controllers import Dual, alpha_loss, log_alpha_loss
-from entroreg.schedules import LinearSchedule
+from entroreg.schedules import LinearSchedule, to_json
 
 
 def _entropies(seed: int, count: int) -> list[torch.Tensor]:
@@ -187,7 +188,7 @@ def test_an_unreachable_target_is_refused_at_once_and_later() -> None:
     ):
         Dual(-1.0, bound="upper").limit_entropy(0.0, 1.0)
     Dual(-1.0, bound="lower").limit_entropy(0.0, 1.0)  # always satisfied, and so harmless
-    later = Dual(LinearSchedule(0.0, 2.0, steps=4), learning_rate=0.1)
+    later = Dual(lambda step: 0.5 * step, learning_rate=0.1)  # code: nobody knows where it leads
     later.limit_entropy(-math.inf, 1.0)
     for _ in range(2):
         later.update(torch.tensor(0.0))
@@ -224,3 +225,17 @@ def test_raises() -> None:
         Dual(0.0).update(torch.tensor(1))
     with pytest.raises(TypeError, match=r"^entropy must be a torch.Tensor, got float$"):
         Dual(0.0).update(1.0)  # type: ignore[arg-type]
+
+
+def test_a_schedule_that_ends_out_of_reach_is_refused_at_once() -> None:
+    alpha = Dual(LinearSchedule(-1.0, 3.0, steps=100))
+    with pytest.raises(ValueError, match=r"must be below 0\.6931 nats"):
+        alpha.limit_entropy(-math.inf, math.log(2.0))
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    assert type(Dual(np.int64(-3)).problem.target) is float
+    schedule = LinearSchedule(np.float32(0.5), -np.prod((2, 3)), steps=np.int64(4))
+    assert to_json(schedule) == {"kind": "linear", "start": 0.5, "end": -6.0, "steps": 4}
+    assert json.loads(json.dumps(to_json(schedule))) == to_json(schedule)
+    assert to_json(np.int64(-3)) == -3.0

@@ -161,3 +161,11 @@ def test_max_categorical_entropy() -> None:
         max_categorical_entropy(0)
     with pytest.raises(TypeError, match=r"^count must be a number, got str$"):
         max_categorical_entropy("4")  # type: ignore[arg-type]
+
+
+def test_finite_logits_further_apart_than_the_dtype_reaches() -> None:
+    logits = torch.tensor([3e38, -3e38, 0.0, 0.0], requires_grad=True)
+    entropy = categorical_entropy(logits)
+    entropy.backward()
+    assert entropy.item() == 0.0
+    assert torch.equal(logits.grad, torch.zeros(4))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from entroreg.benchmarks.cli.parsing import parse
+
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
 
@@ -22,8 +24,19 @@ def test_readme_code_runs(
     assert capsys.readouterr().out.splitlines() == printed
 
 
-def test_readme_has_code() -> None:
+def test_readme_has_code_and_no_gap() -> None:
     assert len(BLOCKS) >= 2
+    assert "RESULTS" not in (ROOT / "README.md").read_text()
+
+
+def test_every_documented_command_line_is_one() -> None:
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    readme = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^\t\$\(BIN\)/entroreg (.*)$", makefile, flags=re.MULTILINE)
+    lines += re.findall(r"^entroreg ([^;#\n]*)", readme, flags=re.MULTILINE)
+    assert len(lines) >= 5
+    for line in lines:
+        assert parse(line.split()) is not None
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,8 +214,13 @@ def test_the_bound_grows_with_the_dimensions(build: Build) -> None:
     two.close()
 
 
-def test_a_schedule_that_becomes_unreachable_stops_there(build: Build) -> None:
-    agent = build(SAC, ent_coef=Dual(LinearSchedule(0.0, 1.0, steps=20)))
+def test_a_schedule_that_ends_unreachable_is_refused_at_once(build: Build) -> None:
+    with pytest.raises(ValueError, match=BOUND):
+        build(SAC, ent_coef=Dual(LinearSchedule(0.0, 1.0, steps=20)))
+
+
+def test_a_schedule_of_code_that_becomes_unreachable_stops_there(build: Build) -> None:
+    agent = build(SAC, ent_coef=Dual(lambda step: step / 20))
     with pytest.raises(ValueError, match=BOUND):
         agent.learn(80)
     assert agent.controller.problem.step == 14  # 14/20 = 0.7 is the first above log 2
@@ -344,3 +349,8 @@ def test_training_and_loading_on_a_gpu(kind: str, build: Build, tmp_path: Any) -
             loaded = SAC.load(tmp_path / "agent", env=gym.make("Pendulum-v1"), device=device).learn(30)
             assert loaded.log_ent_coef.device.type == device
             assert loaded.ent_coef_optimizer.param_groups[0]["params"][0] is loaded.log_ent_coef
+
+
+def test_a_fixed_coefficient_reads_as_it_was_given(build: Build) -> None:
+    agent = build(SAC, ent_coef=0.2).learn(40)
+    assert agent.ent_coef == 0.2
