@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-WINDOW = 20
+WINDOW = 5  # episodes in a running mean: few, since the last ones of a short run say how good it is now
 
 
 def plot_learning_curve(metrics: Path, picture: Path, title: str, *, random_return: float) -> None:

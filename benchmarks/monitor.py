@@ -10,6 +10,7 @@ from typing import IO, Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from entroreg.agents.agent_checkpoint import save_agent
+from entroreg.benchmarks.curves import WINDOW
 from entroreg.benchmarks.progress import Progress
 
 _LOGGED = {
@@ -84,5 +85,5 @@ class StepWatch(BaseCallback):
         self._stop = stop
 
     def _on_step(self) -> bool:
-        self._progress.advance(self.num_timesteps, self._rows[-20:])
+        self._progress.advance(self.num_timesteps, self._rows[-WINDOW:])
         return not self._stop()

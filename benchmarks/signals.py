@@ -12,6 +12,10 @@ from entroreg.benchmarks.errors import INTERRUPTED, OK, STOPPED
 _EXIT_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: STOPPED}
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled like Ctrl-C: no further work begins, and what is done stays."""
+
+
 class StopFlag:
     """Whether a stop was asked for, and by which signal."""
 
@@ -52,3 +56,17 @@ def stop_on_signals() -> Iterator[StopFlag]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def terminate_as_exception() -> Iterator[None]:
+    """Raise Terminated on SIGTERM inside the block, for code that has no safe point to read a flag at."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import tyro
 
-from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, STOPPED, UserError
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
 
 
@@ -112,8 +112,14 @@ class BenchRun:
     def execute(self) -> int:
         """Run and summarise."""
         from entroreg.benchmarks import bench
+        from entroreg.benchmarks.signals import Terminated, terminate_as_exception
 
-        summary = bench.run_suite(self.suite, self.preset, self.jobs, self.out, note=_note)
+        try:
+            with terminate_as_exception():
+                summary = bench.run_suite(self.suite, self.preset, self.jobs, self.out, note=_note)
+        except Terminated:
+            _note("stopped; run the same command again to go on with the cells that are not done")
+            return STOPPED
         print(json.dumps(summary)) if self.json else print(bench.as_text(summary))
         return RUN_FAILED if summary["failed"] else OK
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,22 @@ def test_smoke_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert len(summary["cells"]) == 8
     assert main(["bench", "run", "sac", "--preset", "small", "--out", str(tmp_path)]) == 2
     assert "choose another --out folder" in capsys.readouterr().err
+
+
+def test_sigterm_ends_a_benchmark_that_can_go_on(tmp_path: Path) -> None:
+    code = "import sys; from entroreg.benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "bench", "run", "sac"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert "[1/8] done" in process.stderr.readline()
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    assert 1 <= len(list(tmp_path.rglob("result.json"))) < 8
+    assert not list(tmp_path.rglob(".running-*"))
 
 
 def test_summary_counts_what_failed(tmp_path: Path) -> None:
