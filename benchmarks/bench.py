@@ -23,8 +23,6 @@ from entroreg.benchmarks.statistics import (
 )
 from entroreg.benchmarks.suites import SUITES
 
-Scores = dict[str, dict[str, np.ndarray]]
-
 
 def load_suite(name: str) -> Suite:
     """Return the suite of a name.
