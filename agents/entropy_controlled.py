@@ -156,21 +156,34 @@ class EntropyControlled(OffPolicyAlgorithm):
             batch_size: transitions per update.
 
         Raises:
-            FloatingPointError: a loss or the coefficient became NaN or infinite.
+            FloatingPointError: a loss, a gradient or the coefficient became NaN or infinite.
             RuntimeError: the agent was loaded for prediction only.
         """
         self.require_controller()
-        self.policy.set_training_mode(True)
+        if not self.policy.training:
+            self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
-        history: list[dict[str, Tensor]] = []
+        names: tuple[str, ...] = ()
+        rows: list[Tensor] = []
         for gradient_step in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            if self.use_sde:  # log_std may have changed since the last update
-                self.actor.reset_noise()
-            self._update_and_check(batch, history)
-            if gradient_step % self.target_update_interval == 0:
-                self._update_targets()
-        self._log_update(history)
+            move_targets = gradient_step % self.target_update_interval == 0
+            try:
+                names, row = self._update_once(batch, move_targets=move_targets)
+            except ValueError:  # torch refuses NaN parameters: say what became NaN first
+                self._finite_rows(names, rows)
+                raise
+            rows.append(row)
+        self._log_update(names, rows)
+
+    def _update_once(self, batch: Any, *, move_targets: bool) -> tuple[tuple[str, ...], Tensor]:
+        """Update everything once; return the names of the metrics and their values (n,)."""
+        if self.use_sde:  # log_std may have changed since the last update
+            self.actor.reset_noise()
+        metrics = self._update(batch)
+        if move_targets:
+            self._update_targets()
+        return tuple(metrics), torch.stack([v.to(self.device, torch.float32).mean() for v in metrics.values()])
 
     @abstractmethod
     def _update(self, batch: Any) -> dict[str, Tensor]:
@@ -181,40 +194,28 @@ class EntropyControlled(OffPolicyAlgorithm):
         polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
         polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
-    def _update_and_check(self, batch: Any, history: list[dict[str, Tensor]]) -> None:
-        """Update once and append the metrics; where torch refuses NaN parameters, say what became NaN first."""
-        try:
-            history.append(self._update(batch))
-        except ValueError:
-            self._finite_rows(history)
-            raise
-
-    def _log_update(self, history: list[dict[str, Tensor]]) -> None:
+    def _log_update(self, names: tuple[str, ...], rows: list[Tensor]) -> None:
         """Count the updates and record the means of their metrics under Stable-Baselines3's names."""
         self.sync_ent_coef()
-        rows = self._finite_rows(history)
-        self._n_updates += len(history)
-        for name in history[0] if history else ():
-            mean = sum(row[name] for row in rows) / len(rows)
-            self.logger.record(f"train/{_SB3_NAMES.get(name, name)}", mean)
+        numbers = self._finite_rows(names, rows)
+        self._n_updates += len(rows)
+        for name, values in zip(names, zip(*numbers, strict=True), strict=False):
+            if name not in CHECKED_ONLY:
+                self.logger.record(f"train/{_SB3_NAMES.get(name, name)}", sum(values) / len(values))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _finite_rows(self, history: list[dict[str, Tensor]]) -> list[dict[str, float]]:
+    def _finite_rows(self, names: tuple[str, ...], rows: list[Tensor]) -> list[list[float]]:
         """Return the metrics as numbers; FloatingPointError names the first that is NaN or infinite."""
-        if not history:
-            return []
         # One transfer for all metrics, so that a GPU is waited for once per call.
-        table = [[value.to(self.device, torch.float32).mean() for value in row.values()] for row in history]
-        numbers = torch.stack([torch.stack(row) for row in table]).tolist()
-        rows = [dict(zip(history[0], row, strict=True)) for row in numbers]
-        for update, row in enumerate(rows, start=self._n_updates + 1):
-            for name, value in row.items():
+        numbers: list[list[float]] = torch.stack(rows).tolist() if rows else []
+        for update, row in enumerate(numbers, start=self._n_updates + 1):
+            for name, value in zip(names, row, strict=True):
                 if not math.isfinite(value):
                     raise FloatingPointError(
                         f"{name} became {value} at update {update}: look at the rewards and observations of the "
                         "last steps, or lower the learning rate"
                     )
-        return rows
+        return numbers
 
     def save(
         self,
@@ -314,6 +315,7 @@ class EntropyControlled(OffPolicyAlgorithm):
 
 
 _NOT_SAVED = ("controller", "_not_rebuilt", "_entropy_limits", "_alpha_follows_learning_rate")
+CHECKED_ONLY = ("critic_gradient", "actor_gradient")  # sums, which say whether all is finite and no more
 _SB3_NAMES = {"alpha": "ent_coef", "dual_loss": "ent_coef_loss"}
 
 

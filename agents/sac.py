@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
@@ -14,11 +17,17 @@ from stable_baselines3.sac import SAC as StableBaselines3SAC
 from stable_baselines3.sac.policies import SACPolicy
 from torch import Tensor
 
-from entroreg import measures
-from entroreg.agents import losses
+from entroreg import _checks, measures
+from entroreg.agents import losses, numpy_actor, packed_replay
 from entroreg.agents.controller_state import AnyController
+from entroreg.agents.engine.eligibility import why_not_sac
+from entroreg.agents.engine.engine import CannotCompileError, Engine
 from entroreg.agents.entropy_controlled import EntropyControlled, optimizer_step
 from entroreg.controllers import Target
+
+ENGINES = ("auto", "compiled", "eager")
+ENGINE_STARTS = 5_000  # updates: about where the time that compiling takes has been saved again
+_LOG = logging.getLogger(__name__)
 
 
 class SAC(EntropyControlled, StableBaselines3SAC):
@@ -36,6 +45,9 @@ class SAC(EntropyControlled, StableBaselines3SAC):
             schedule), clamps and learning rate, ``PerStateDual``, ``Fixed``, ``Scheduled``.
         target_entropy: for "auto": "auto" (-d), a number, or a function of the update count, in nats.
         entropy_backup: whether the Bellman target contains the entropy of the next state.
+        engine: "auto" compiles the update once an agent has taken ``engine_starts`` updates (5,000), so that short
+            runs never wait for a compiler; "compiled" does so at once; "eager" never, and is bit for bit
+            Stable-Baselines3's update. Where the engine cannot take a policy, the log says why.
         kwargs: all other arguments of ``stable_baselines3.SAC``, with its defaults.
 
     Raises:
@@ -84,6 +96,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         _init_setup_model: bool = True,
         *,
         entropy_backup: bool = True,
+        engine: str = "auto",
     ) -> None:
         super().__init__(
             policy,
@@ -114,6 +127,12 @@ class SAC(EntropyControlled, StableBaselines3SAC):
             _init_setup_model=False,
         )
         self.entropy_backup = entropy_backup
+        _checks.require_choice("engine", engine, ENGINES)
+        self.engine = engine
+        self.engine_starts = ENGINE_STARTS if engine == "auto" else 0
+        self.engine_status = "eager"
+        self._engine = Engine()
+        self._engine_fits: bool | None = None
         self._request_ent_coef(ent_coef, target_entropy)
         if _init_setup_model:
             self._setup_model()
@@ -126,6 +145,69 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         dimensions = get_action_dim(self.action_space)
         limits = (-math.inf, measures.max_tanh_entropy(dimensions))
         self._bind_ent_coef(requested, target, default_target=-float(dimensions), limits=limits)
+        self._numpy_actor: numpy_actor.NumpyActor | None = None
+        if self.engine == "eager":
+            return
+        if packed_replay.can_pack(self.replay_buffer):
+            self.replay_buffer = packed_replay.PackedReplayBuffer.like(self.replay_buffer)  # type: ignore[arg-type]
+        if numpy_actor.can_run(self.actor) and self.n_envs <= numpy_actor.LARGEST_BATCH:
+            self._numpy_actor = numpy_actor.NumpyActor(self.actor)
+
+    @property
+    def engine_compile_seconds(self) -> float:
+        """Seconds spent in compiling the update so far."""
+        return self._engine.compile_seconds
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        self._engine_fits = None  # the optimiser or the policy may have been changed since the last call
+        return super()._setup_learn(*args, **kwargs)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self._numpy_actor is None or self.num_timesteps < learning_starts or action_noise is not None:
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+        actions = self._numpy_actor.sample(self._last_obs)  # type: ignore[arg-type]
+        return self.policy.unscale_action(actions), actions
+
+    def _update_once(self, batch: Any, *, move_targets: bool) -> tuple[tuple[str, ...], Tensor]:
+        if self.engine == "eager" or self._n_updates < self.engine_starts or not self._check_engine():
+            return super()._update_once(batch, move_targets=move_targets)
+        before = self.engine_compile_seconds
+        try:
+            result = self._engine.update(self, batch, tau=self.tau if move_targets else 0.0)
+        except CannotCompileError as error:
+            self._engine_fits = False
+            self._tell_engine(f"eager: torch cannot compile this policy ({error})")
+            return super()._update_once(batch, move_targets=move_targets)
+        if self.engine_compile_seconds > before:
+            self.logger.record("time/compile_seconds", self.engine_compile_seconds)
+            self._tell_engine(f"compiled in {self.engine_compile_seconds:.1f} s")
+        return result
+
+    def _check_engine(self) -> bool:
+        """Whether the engine can take this agent; found out once for each ``learn``, and said."""
+        if self._engine_fits is None:
+            from entroreg.agents.engine.compiling import why_not_compile  # takes seconds to import
+
+            compiler = why_not_compile(self.device.type)
+            reason = compiler or why_not_sac(self)
+            self._engine_fits = reason is None
+            if reason is not None:
+                self._tell_engine(f"eager: {reason}")
+            if compiler is not None:
+                warnings.warn(f"the engine stays eager: {compiler}", stacklevel=2)
+        return self._engine_fits
+
+    def _tell_engine(self, status: str) -> None:
+        if status != self.engine_status:
+            self.engine_status = status
+            _LOG.info("engine: %s", status)
+            if self.verbose:
+                print(f"engine: {status}")
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_engine", "_engine_fits", "_numpy_actor", "engine_status"]
 
     def _update(self, batch: ReplayBufferSamples | DictReplayBufferSamples) -> dict[str, Tensor]:
         """Update alpha, critics and actor once, in Stable-Baselines3's order of random draws."""

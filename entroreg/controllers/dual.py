@@ -114,9 +114,17 @@ class DualProblem:
         require_reachable(target, self.bound, *self.limits)
         return target
 
-    def violation(self, entropy: Tensor, target: float) -> Tensor:
-        """Return how far the bound is violated, in nats, detached float32: positive raises the coefficient."""
-        measured = entropy.detach().to(torch.float32)
+    def violation(self, entropy: Tensor, target: float | Tensor) -> Tensor:
+        """Return how far the bound is violated, in nats, detached: positive raises the coefficient.
+
+        Args:
+            entropy: any shape, floating.
+            target: nats.
+
+        Returns:
+            The shape of ``entropy``, float32 or wider.
+        """
+        measured = entropy.detach().to(torch.promote_types(entropy.dtype, torch.float32))
         return target - measured if self.bound == "lower" else measured - target
 
     def dual_loss(self, log_alpha: Tensor, violation: Tensor) -> Tensor:

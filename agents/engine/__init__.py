@@ -1,0 +1,1 @@
+"""The engine: a whole update of an agent as one compiled function over the networks' own tensors."""

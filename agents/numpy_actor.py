@@ -1,0 +1,75 @@
+"""Acting for a few environments on a CPU: the actor's forward pass in NumPy, on the memory of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor
+from torch import Tensor, nn
+
+LARGEST_BATCH = 8  # beyond it torch is as fast
+
+_ACTIVATIONS: dict[type[nn.Module], Callable[[np.ndarray], np.ndarray]] = {
+    nn.ReLU: lambda x: np.maximum(x, 0.0, out=x),
+    nn.Tanh: lambda x: np.tanh(x, out=x),
+}
+
+
+class NumpyActor:
+    """Sampled actions of a multilayer SAC actor, as ``actor(observations)`` gives, without torch's cost per call.
+
+    Noise is drawn from torch's global generator as Stable-Baselines3 does, so the stream of random numbers is the
+    same. Weights are read in place: there is nothing to keep in step.
+
+    Args:
+        actor: for which ``can_run`` holds.
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._linears = [module for module in actor.latent_pi if isinstance(module, nn.Linear)]
+        self._activations = [_ACTIVATIONS[type(m)] for m in actor.latent_pi if not isinstance(m, nn.Linear)]
+        heads: list[Any] = [actor.mu, actor.log_std]
+        self._parameters: list[Tensor] = [p for m in (*self._linears, *heads) for p in (m.weight, m.bias)]
+        self._read()
+
+    def _read(self) -> None:
+        self._pointers = [parameter.data_ptr() for parameter in self._parameters]
+        arrays = [parameter.detach().numpy() for parameter in self._parameters]
+        self._layers = [(weight.T, bias) for weight, bias in zip(arrays[::2], arrays[1::2], strict=True)]
+
+    def sample(self, observations: np.ndarray) -> np.ndarray:
+        """Return actions (n, A) in [-1, 1], float32, for observations (n, ...)."""
+        if [parameter.data_ptr() for parameter in self._parameters] != self._pointers:
+            self._read()  # .to(), .double() and the like move parameters
+        hidden = observations.reshape(len(observations), -1).astype(np.float32)
+        for (weight, bias), activation in zip(self._layers, self._activations, strict=False):
+            hidden = hidden @ weight
+            hidden += bias
+            hidden = activation(hidden)
+        (mean_weight, mean_bias), (std_weight, std_bias) = self._layers[-2:]
+        mean = hidden @ mean_weight + mean_bias
+        log_std = np.clip(hidden @ std_weight + std_bias, LOG_STD_MIN, LOG_STD_MAX)
+        noise = torch.empty(mean.shape).normal_().numpy()
+        actions: np.ndarray = np.tanh(mean + np.exp(log_std) * noise)
+        return actions
+
+
+def can_run(actor: Any) -> bool:
+    """Whether NumPy can stand in for an actor: plain layers with known activations, float32, on a CPU."""
+    if type(actor) is not Actor or actor.use_sde or type(actor.features_extractor) is not FlattenExtractor:
+        return False
+    layers = list(actor.latent_pi)
+    alternate = all(isinstance(m, nn.Linear) == (i % 2 == 0) for i, m in enumerate(layers))
+    known = all(type(module) in _ACTIVATIONS for module in layers[1::2]) and len(layers) % 2 == 0
+    parameters = list(actor.parameters())
+    plain = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in parameters)
+    biased = all(module.bias is not None for module in layers[::2] if isinstance(module, nn.Linear))
+    space = actor.observation_space  # others are one-hot encoded, and images scaled
+    vectors = isinstance(space, spaces.Box) and len(space.shape) == 1
+    return alternate and known and plain and biased and vectors

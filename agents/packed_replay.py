@@ -1,0 +1,89 @@
+"""A replay buffer that keeps a transition in one row: written once, gathered once."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+_SCALARS = ("rewards", "dones", "timeouts")
+
+
+class PackedReplayBuffer(ReplayBuffer):
+    """Stable-Baselines3's replay buffer for vectors of floats, with its arrays as columns of one float32 table.
+
+    ``observations``, ``actions`` and the other arrays are views of the table, so whoever writes or reads them does
+    so as before. Indices are drawn as in Stable-Baselines3; a batch is gathered with one call.
+    """
+
+    _table: np.ndarray
+
+    @classmethod
+    def like(cls, buffer: ReplayBuffer) -> Self:
+        """Return an empty buffer with the settings of another, whose arrays are not copied.
+
+        Args:
+            buffer: for which ``can_pack`` holds.
+        """
+        packed = cls.__new__(cls)
+        packed.__dict__.update({k: v for k, v in buffer.__dict__.items() if not isinstance(v, np.ndarray)})
+        width = 2 * packed.obs_shape[0] + packed.action_dim + len(_SCALARS)
+        packed._table = np.zeros((packed.buffer_size, packed.n_envs, width), dtype=np.float32)
+        packed._make_views()
+        return packed
+
+    def _make_views(self) -> None:
+        (size,) = self.obs_shape
+        self._columns = (size, 2 * size, 2 * size + self.action_dim)
+        first, second, third = self._columns
+        self.observations = self._table[:, :, :first]
+        self.next_observations = self._table[:, :, first:second]
+        self.actions = self._table[:, :, second:third]
+        self.rewards, self.dones, self.timeouts = (self._table[:, :, third + i] for i in range(len(_SCALARS)))
+        self._flat = torch.from_numpy(self._table.reshape(-1, self._table.shape[2]))
+
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        indices = batch_inds * self.n_envs + np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
+        rows = self._flat[torch.from_numpy(indices)]
+        first, second, third = self._columns
+        observations, next_observations = rows[:, :first], rows[:, first:second]
+        rewards, dones, timeouts = (rows[:, third + i : third + i + 1] for i in range(len(_SCALARS)))
+        if env is not None:
+            observations = _normalized(env.normalize_obs(observations.numpy()))
+            next_observations = _normalized(env.normalize_obs(next_observations.numpy()))
+            rewards = _normalized(env.normalize_reward(rewards.numpy()))
+        # An episode that a time limit cut short did not end: its value is bootstrapped.
+        ended = dones * (1 - timeouts)
+        parts = (observations, rows[:, second:third], next_observations, ended, rewards)
+        return ReplayBufferSamples(*(part.to(self.device) for part in parts))
+
+    def __getstate__(self) -> dict[str, Any]:
+        views = ("observations", "next_observations", "actions", *_SCALARS, "_flat")
+        return {name: value for name, value in self.__dict__.items() if name not in views}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_views()
+
+
+def can_pack(buffer: Any) -> bool:
+    """Whether a buffer may be replaced by a packed one: a plain one for float vectors, with continuous actions."""
+    return (
+        type(buffer) is ReplayBuffer
+        and not buffer.optimize_memory_usage
+        and buffer.handle_timeout_termination
+        and isinstance(buffer.action_space, spaces.Box)
+        and isinstance(buffer.observation_space, spaces.Box)
+        and len(buffer.obs_shape) == 1
+        and buffer.observations.dtype in (np.float32, np.float64)
+    )
+
+
+def _normalized(values: Any) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
