@@ -32,7 +32,7 @@ def load_suite(name: str) -> Suite:
     """
     if name not in SUITES:
         raise unknown_name("suite", name, SUITES)
-    suite: Suite = importlib.import_module(f"entroreg.benchmarks.suites.{name}")
+    suite: Suite = importlib.import_module(f"entroreg.benchmarks.suites.{name.replace('-', '_')}")
     return suite
 
 
@@ -49,12 +49,17 @@ def run_suite(
         note: told of each cell as it ends.
 
     Returns:
-        The summary: where it comes from, statistics for each task and method (see ``summarise``), and all results.
+        The summary: where it comes from, all results, and what the suite's own ``summarise`` makes of them, else
+        ``summarise``. A suite that draws also leaves OUT/SUITE/summary.png.
 
     Raises:
-        UserError: unknown suite, jobs below 1, or a folder that holds another preset or cannot be written.
+        UserError: unknown suite, jobs below 1 or above what the suite allows, or a folder that holds another preset
+            or cannot be written.
     """
     suite = load_suite(name)
+    most = getattr(suite, "MOST_JOBS", jobs)
+    if jobs > most:
+        raise UserError(f"jobs must be at most {most} for suite {name}, got {jobs}: they slow each other")
     cells = suite.cells(preset)
     finished = 0
 
@@ -70,8 +75,11 @@ def run_suite(
             run_cells(cells, suite.run, out, executor=executor, on_finished=told)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
-    summary = {"suite": name, "preset": preset, "provenance": provenance.collect(), **summarise(cells, out)}
+    found = getattr(suite, "summarise", summarise)(cells, out)
+    summary = {"suite": name, "preset": preset, "provenance": provenance.collect(), **found}
     write_json(out / name / "summary.json", summary)
+    if hasattr(suite, "plot") and summary["cells"]:
+        suite.plot(summary, out / name / "summary.png")
     return summary
 
 
@@ -108,7 +116,12 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
 
 
 def as_text(summary: dict[str, Any]) -> str:
-    """Return a summary as lines for a terminal."""
+    """Return a summary as lines for a terminal, in the suite's own form where it has one."""
+    own = getattr(load_suite(summary["suite"]), "as_text", None) if summary["suite"] in SUITES else None
+    return _scores_as_text(summary) if own is None else str(own(summary))
+
+
+def _scores_as_text(summary: dict[str, Any]) -> str:
     lines = [f"suite {summary['suite']}, preset {summary['preset']}: IQM over seeds, 95 % bootstrap interval"]
     for task, rows in summary["tasks"].items():
         lines.append(task)

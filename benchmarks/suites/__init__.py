@@ -1,3 +1,11 @@
-"""Benchmark suites: one module each, with ``cells(preset)`` and ``run(cell, folder)``."""
+"""Benchmark suites: one module each, with ``cells(preset)`` and ``run(cell, folder)``.
 
-SUITES = {"sac": "SAC and DiscreteSAC: learning against Stable-Baselines3 at equal settings"}
+A suite whose results are no scores has ``summarise(cells, out)`` and ``as_text(summary)`` of its own, and one that
+draws has ``plot(summary, picture)``. ``MOST_JOBS`` limits the cells that run at once.
+"""
+
+SUITES = {
+    "sac": "SAC and DiscreteSAC: learning against Stable-Baselines3 at equal settings",
+    "sac-mujoco": "SAC on the engine and Stable-Baselines3's: learning on MuJoCo's locomotion tasks",
+    "sac-speed": "SAC: time of a training step against Stable-Baselines3, SBX and RLtools, on one and two threads",
+}

@@ -1,9 +1,10 @@
-"""Every committed result file says where it came from, and its statistics follow from its scores."""
+"""Every committed result file says where it came from, and its statistics follow from what was measured."""
 
 from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
     assert provenance["command"]
     assert provenance["cpu"]
     assert result["failed"] == []
+    assert result["cells"]
+    recompute = _recompute_speed if result["suite"] == "sac-speed" else _recompute_scores
+    recompute(result)
+
+
+def _recompute_scores(result: dict[str, Any]) -> None:
     for task, rows in result["tasks"].items():
         for row in rows:
             cells = [cell for cell in result["cells"] if (cell["task"], cell["method"]) == (task, row["method"])]
@@ -34,3 +41,28 @@ def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
             assert row["done"] == row["seeds"] == len({cell["seed"] for cell in cells})
             assert row["iqm"] == pytest.approx(trim_mean(row["scores"], 0.25))
             assert row["interval"][0] <= row["iqm"] <= row["interval"][1]
+
+
+def _recompute_speed(result: dict[str, Any]) -> None:
+    for cell in result["cells"]:
+        steps, updates = cell["rounds"]["step_ms"], cell["rounds"]["update_ms"]
+        for name, values in steps.items():
+            row = cell["methods"][name]
+            assert len(values) == cell["plan"]["rounds"]
+            assert row["versions"]
+            assert row["step_ms"] == pytest.approx(_spread(values))
+            assert row["steps_per_second"] == pytest.approx(1000 / statistics.median(values))
+            if name != "entroreg":
+                ratios = [value / ours for value, ours in zip(values, steps["entroreg"], strict=True)]
+                assert row["time_over_entroreg"] == pytest.approx(_spread(ratios))
+        for name, values in updates.items():
+            row = cell["methods"][name]
+            assert row["update_ms"] == pytest.approx(_spread(values))
+            if name != "gemms":
+                ratios = [value / floor for value, floor in zip(values, updates["gemms"], strict=True)]
+                assert row["update_over_gemms"] == pytest.approx(_spread(ratios))
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive")
+    return {"min": min(values), "q1": q1, "median": median, "q3": q3, "max": max(values)}

@@ -1,0 +1,81 @@
+"""Speed of SAC: whole training steps of several libraries in turn, on one and on two threads.
+
+Peers are measured where they are installed: SBX in this interpreter or in the one that ENTROREG_PEERS names,
+RLtools only in a named one, since it cannot share a process with torch::
+
+    ENTROREG_PEERS=sbx=/path/to/python,rltools=/path/to/python entroreg bench run sac-speed --preset small
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
+from entroreg.benchmarks.speed import peers, picture, processes, report
+from entroreg.benchmarks.speed.measuring import FLOOR, Plan, measure
+
+NAME = "sac-speed"
+MOST_JOBS = 1  # cells that ran at once would slow each other
+THREADS = {"HalfCheetah-v5-1-thread": 1, "HalfCheetah-v5-2-threads": 2}
+_ALL = ("entroreg", "entroreg-eager", "sb3", "sbx", "rltools")
+PLANS = {
+    # Without what compiles, so that it ends within a minute.
+    "smoke": Plan(("entroreg-eager", "sb3"), warmup=2, rounds=2, steps=4, updates=2, stage_rounds=1),
+    "small": Plan(_ALL, warmup=200, rounds=9, steps=200, updates=100, stage_rounds=3),
+    "paper": Plan(_ALL, warmup=1000, rounds=25, steps=500, updates=200, stage_rounds=7),
+}
+
+as_text = report.as_text
+plot = picture.plot_steps
+
+
+def cells(preset: str) -> list[Cell]:
+    """Return a cell for each number of threads; all methods take turns within it.
+
+    Raises:
+        UserError: the environment variable ENTROREG_PEERS is wrong, which is better told before hours than after.
+    """
+    peers.named_interpreters()
+    return [Cell(NAME, preset, task, "in-turn", 0) for task in THREADS]
+
+
+def run(cell: Cell, folder: Path) -> None:
+    """Measure all methods on a number of threads and write the result.
+
+    Raises:
+        RuntimeError: there are too few cores, or a worker died.
+        UserError: the environment variable ENTROREG_PEERS is wrong.
+    """
+    plan, threads = PLANS[cell.preset], THREADS[cell.task]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores < threads:
+        raise RuntimeError(f"{cell.task} must have {threads} cores, got {cores}: run it on another machine")
+    present, absent = peers.interpreters((*plan.methods, FLOOR))
+    with ExitStack() as stack:
+        workers = {
+            method: stack.enter_context(
+                processes.started(method, interpreter, threads=threads, warmup=plan.warmup, folder=folder)
+            )
+            for method, interpreter in present.items()
+        }
+        measured = measure(workers, plan)
+    write_result(folder, {"threads": threads, "not_installed": absent, **measured})
+
+
+def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
+    """Return the results of the cells that are done, and what failed.
+
+    Args:
+        cells: all cells of the preset, done or not.
+        out: folder of all runs.
+
+    Returns:
+        ``cells``: every result with its task; ``failed``: folders of the cells without a result.
+    """
+    return {
+        "cells": [{"task": c.task, **read_result(c.folder(out))} for c in cells if is_done(c.folder(out))],
+        "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
+    }
