@@ -7,10 +7,10 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types imports unit conformance test-slow test-gpu install clean
+.PHONY: help demo test check lint types imports unit conformance conformance-compiled test-slow test-gpu install clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED)  ## train SAC on an inverted pendulum, a few minutes on one CPU core
 	$(BIN)/entroreg train sac --env InvertedPendulum-v5 --steps 16000 --net 64 64 --batch-size 64 \
@@ -33,8 +33,12 @@ imports: $(INSTALLED)  ## import-linter: which package may import which
 unit: $(INSTALLED)  ## pytest without the slow and the GPU tests
 	$(BIN)/python -m pytest
 
-conformance: $(INSTALLED)  ## stable-baselines3's own SAC tests on our SAC
-	$(BIN)/python tests/conformance/run.py
+conformance: $(INSTALLED)  ## stable-baselines3's own SAC tests on our SAC, eager and with the engine on
+	$(BIN)/python tests/conformance/run.py eager
+	$(BIN)/python tests/conformance/run.py engine
+
+conformance-compiled: $(INSTALLED)  ## the same tests with each agent's update compiled, half an hour
+	$(BIN)/python tests/conformance/run.py compiled
 
 test-slow: $(INSTALLED)  ## minutes of training, statistical claims, the wheel
 	$(BIN)/python -m pytest -m slow -rP

@@ -139,6 +139,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
 
     def _setup_model(self) -> None:
         requested, target = self.ent_coef, self.target_entropy
+        own_buffer = self.replay_buffer_class is None
         # Stable-Baselines3 would call float() on a controller or a schedule: it sees values of its own kind.
         self.ent_coef, self.target_entropy = "auto", 0.0
         super()._setup_model()
@@ -148,7 +149,8 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         self._numpy_actor: numpy_actor.NumpyActor | None = None
         if self.engine == "eager":
             return
-        if packed_replay.can_pack(self.replay_buffer):
+        if own_buffer and packed_replay.can_pack(self.replay_buffer):
+            self.replay_buffer_class = None  # for the zip: one that names ours would not load without entroreg
             self.replay_buffer = packed_replay.PackedReplayBuffer.like(self.replay_buffer)  # type: ignore[arg-type]
         if numpy_actor.can_run(self.actor) and self.n_envs <= numpy_actor.LARGEST_BATCH:
             self._numpy_actor = numpy_actor.NumpyActor(self.actor)
@@ -168,6 +170,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         if self._numpy_actor is None or self.num_timesteps < learning_starts or action_noise is not None:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         actions = self._numpy_actor.sample(self._last_obs)  # type: ignore[arg-type]
+        actions = actions.reshape(-1, *self.action_space.shape)
         return self.policy.unscale_action(actions), actions
 
     def _update_once(self, batch: Any, *, move_targets: bool) -> tuple[tuple[str, ...], Tensor]:

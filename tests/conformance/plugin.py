@@ -1,13 +1,16 @@
 """Puts `entroreg.agents.SAC` in the place of SAC in stable_baselines3's own tests, and proves it.
 
 `run.py` loads it with `-p plugin`, before any test module is imported; all of them take their class by
-`from stable_baselines3 import SAC`, so that tables keyed by the class follow.
+`from stable_baselines3 import SAC`, so that tables keyed by the class follow. The variable ENTROREG_CONFORMANCE
+says which update runs: "eager", "engine" (the engine's function from the first update on, not compiled, since each
+test makes new agents) or "compiled" (compiled indeed, which takes long).
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 import tomllib
 from collections import Counter
@@ -19,7 +22,11 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from entroreg.agents import SAC
+from entroreg.agents import sac as sac_module
+from entroreg.agents.engine import compiling
+from entroreg.agents.engine.engine import Engine
 
+UPDATE = os.environ["ENTROREG_CONFORMANCE"]
 EXCEPTIONS = Path(__file__).with_name("exceptions.toml")
 
 _calls: Counter[str] = Counter()
@@ -28,16 +35,23 @@ _problems: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Replaces the class and counts the calls of its `train`."""
-    train = SAC.train
-
-    @functools.wraps(train)
-    def counted(self: Any, *args: Any, **kwargs: Any) -> None:
-        _calls["train"] += 1
-        train(self, *args, **kwargs)
-
-    SAC.train = counted  # type: ignore[method-assign]
+    """Replaces the class, chooses its update, and counts the calls of its `train` and of the engine."""
+    SAC.train = _counted("train", SAC.train)  # type: ignore[method-assign]
+    Engine.update = _counted("engine", Engine.update)  # type: ignore[method-assign]
+    if UPDATE != "eager":
+        sac_module.ENGINE_STARTS = 0
+    if UPDATE == "engine":
+        compiling.compile_update = lambda update, device: update  # type: ignore[assignment]
     stable_baselines3.SAC = SAC  # type: ignore[misc]
+
+
+def _counted(name: str, function: Any) -> Any:
+    @functools.wraps(function)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        _calls[name] += 1
+        return function(*args, **kwargs)
+
+    return counted
 
 
 def is_sac_test(item: pytest.Function) -> bool:
@@ -97,17 +111,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if _calls["train"] == 0:
         _problems.append("entroreg SAC.train never ran: the tests did not use our class")
+    if (_calls["engine"] == 0) != (UPDATE == "eager"):
+        _problems.append(f"the engine ran {_calls['engine']} times with the update {UPDATE!r}")
     if _problems and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_unconfigure() -> None:
     """Prints the proof and, last, the count."""
-    print(f"entroreg SAC.train ran {_calls['train']} times")
+    print(f"entroreg SAC.train ran {_calls['train']} times, the engine {_calls['engine']} times")
     for problem in _problems:
         print(f"conformance error: {problem}")
     failed = f"{_outcomes['failed']} FAILED, " if _outcomes["failed"] else ""
     print(
-        f"conformance: {failed}{_outcomes['passed']} passed, {_outcomes['skipped']} skipped, "
+        f"conformance, {UPDATE}: {failed}{_outcomes['passed']} passed, {_outcomes['skipped']} skipped, "
         f"{_outcomes['exceptions']} exceptions"
     )

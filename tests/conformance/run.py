@@ -1,11 +1,12 @@
 """Runs stable_baselines3's own SAC tests on `entroreg.agents.SAC`.
 
 The tests come from the source distribution on the package index; they are unpacked outside the repository, in
-`$XDG_CACHE_HOME/entroreg/conformance` (`~/.cache` without it). Further arguments go to pytest:
+`$XDG_CACHE_HOME/entroreg/conformance` (`~/.cache` without it). The first argument says which update runs (see
+plugin.py: eager, engine or compiled); further ones go to pytest:
 
-    python tests/conformance/run.py -k save_load -x
+    python tests/conformance/run.py engine -k save_load -x
 
-Exit codes: 0 all as expected, 1 a test failed, 3 the tests could not be downloaded.
+Exit codes: 0 all as expected, 1 a test failed, 2 no such update, 3 the tests could not be downloaded.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 VERSION = "2.9.2"
 SHA256 = "8af267e9513343f481b3f0680b7740ad79a746873db24f18a9fb2edcbd9a2df7"
 STEM = f"stable_baselines3-{VERSION}"
+UPDATES = ("eager", "engine", "compiled")
 FILES = (
     "test_run",
     "test_deterministic",
@@ -89,11 +91,12 @@ def _unpack(archive: Path, folder: Path) -> Path:
     return folder / STEM
 
 
-def run_tests(root: Path, extra: list[str]) -> int:
+def run_tests(root: Path, update: str, extra: list[str]) -> int:
     """Runs pytest from `root` with its own settings and our plugin; returns pytest's exit code."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     # The tests' networks are tiny: more threads only wait for each other, for minutes where cores are shared.
     environment |= {"PYTHONPATH": str(HERE), "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    environment["ENTROREG_CONFORMANCE"] = update
     own_settings = ["-c", str(root / "pyproject.toml"), "--rootdir", str(root), "-p", "no:cacheprovider"]
     # SB3's tests expect their own order and their own seeds.
     ours = ["-p", "plugin", "-p", "no:randomly", "--timeout=600", "-q", "-rfEsxX", "--durations=5"]
@@ -103,8 +106,12 @@ def run_tests(root: Path, extra: list[str]) -> int:
     return done.returncode
 
 
-def main(extra: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Runs everything; returns the exit code."""
+    if not arguments or arguments[0] not in UPDATES:
+        print(f"conformance: the first argument must be one of {', '.join(UPDATES)}", file=sys.stderr)
+        return 2
+    update, *extra = arguments
     try:
         archive = archive_path()
     except DownloadError as error:
@@ -112,7 +119,7 @@ def main(extra: list[str]) -> int:
         return 3
     with tempfile.TemporaryDirectory(prefix="entroreg-conformance-") as folder:
         root = _unpack(archive, Path(folder))
-        return 1 if run_tests(root, extra) else 0
+        return 1 if run_tests(root, update, extra) else 0
 
 
 if __name__ == "__main__":
