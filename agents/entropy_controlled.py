@@ -163,18 +163,26 @@ class EntropyControlled(OffPolicyAlgorithm):
         if not self.policy.training:
             self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
+        names, rows = self._take_updates(gradient_steps, batch_size)
+        self._n_updates += len(rows)
+        self._log_update(names, rows)
+
+    def _take_updates(self, gradient_steps: int, batch_size: int) -> tuple[tuple[str, ...], list[Tensor]]:
+        """Return the names of the metrics and, for each update, their values (n,)."""
         names: tuple[str, ...] = ()
         rows: list[Tensor] = []
         for gradient_step in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            move_targets = gradient_step % self.target_update_interval == 0
             try:
-                names, row = self._update_once(batch, move_targets=move_targets)
+                names, row = self._update_once(batch, move_targets=self._moves_targets(gradient_step))
             except ValueError:  # torch refuses NaN parameters: say what became NaN first
-                self._finite_rows(names, rows)
+                self._finite_rows(names, rows, self._n_updates + 1)
                 raise
             rows.append(row)
-        self._log_update(names, rows)
+        return names, rows
+
+    def _moves_targets(self, gradient_step: int) -> bool:
+        return gradient_step % self.target_update_interval == 0
 
     def _update_once(self, batch: Any, *, move_targets: bool) -> tuple[tuple[str, ...], Tensor]:
         """Update everything once; return the names of the metrics and their values (n,)."""
@@ -195,20 +203,20 @@ class EntropyControlled(OffPolicyAlgorithm):
         polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def _log_update(self, names: tuple[str, ...], rows: list[Tensor]) -> None:
-        """Count the updates and record the means of their metrics under Stable-Baselines3's names."""
+        """Record the means of the metrics of the last updates under Stable-Baselines3's names."""
         self.sync_ent_coef()
-        numbers = self._finite_rows(names, rows)
-        self._n_updates += len(rows)
+        numbers = self._finite_rows(names, rows, self._n_updates - len(rows) + 1)
         for name, values in zip(names, zip(*numbers, strict=True), strict=False):
             if name not in CHECKED_ONLY:
                 self.logger.record(f"train/{_SB3_NAMES.get(name, name)}", sum(values) / len(values))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _finite_rows(self, names: tuple[str, ...], rows: list[Tensor]) -> list[list[float]]:
+    @staticmethod
+    def _finite_rows(names: tuple[str, ...], rows: list[Tensor], first_update: int) -> list[list[float]]:
         """Return the metrics as numbers; FloatingPointError names the first that is NaN or infinite."""
         # One transfer for all metrics, so that a GPU is waited for once per call.
         numbers: list[list[float]] = torch.stack(rows).tolist() if rows else []
-        for update, row in enumerate(numbers, start=self._n_updates + 1):
+        for update, row in enumerate(numbers, start=first_update):
             for name, value in zip(names, row, strict=True):
                 if not math.isfinite(value):
                     raise FloatingPointError(

@@ -28,15 +28,19 @@ class NumpyActor:
 
     Args:
         actor: for which ``can_run`` holds.
+        parameters: on the host, in the order of ``parameters_of``, in place of the actor's own.
     """
 
-    def __init__(self, actor: Actor) -> None:
-        self._actor = actor
-        self._linears = [module for module in actor.latent_pi if isinstance(module, nn.Linear)]
+    def __init__(self, actor: Actor, parameters: list[Tensor] | None = None) -> None:
         self._activations = [_ACTIVATIONS[type(m)] for m in actor.latent_pi if not isinstance(m, nn.Linear)]
-        heads: list[Any] = [actor.mu, actor.log_std]
-        self._parameters: list[Tensor] = [p for m in (*self._linears, *heads) for p in (m.weight, m.bias)]
+        self._parameters = self.parameters_of(actor) if parameters is None else parameters
         self._read()
+
+    @staticmethod
+    def parameters_of(actor: Actor) -> list[Tensor]:
+        """Return weight and bias of each layer, then of the heads for mean and log standard deviation."""
+        layers: list[Any] = [module for module in actor.latent_pi if isinstance(module, nn.Linear)]
+        return [p for layer in (*layers, actor.mu, actor.log_std) for p in (layer.weight, layer.bias)]
 
     def _read(self) -> None:
         self._pointers = [parameter.data_ptr() for parameter in self._parameters]
@@ -61,14 +65,14 @@ class NumpyActor:
 
 
 def can_run(actor: Any) -> bool:
-    """Whether NumPy can stand in for an actor: plain layers with known activations, float32, on a CPU."""
+    """Whether NumPy can stand in for an actor: plain layers with known activations, float32."""
     if type(actor) is not Actor or actor.use_sde or type(actor.features_extractor) is not FlattenExtractor:
         return False
     layers = list(actor.latent_pi)
     alternate = all(isinstance(m, nn.Linear) == (i % 2 == 0) for i, m in enumerate(layers))
     known = all(type(module) in _ACTIVATIONS for module in layers[1::2]) and len(layers) % 2 == 0
     parameters = list(actor.parameters())
-    plain = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in parameters)
+    plain = all(p.dtype == torch.float32 for p in parameters)
     biased = all(module.bias is not None for module in layers[::2] if isinstance(module, nn.Linear))
     space = actor.observation_space  # others are one-hot encoded, and images scaled
     vectors = isinstance(space, spaces.Box) and len(space.shape) == 1

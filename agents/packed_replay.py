@@ -23,6 +23,12 @@ class PackedReplayBuffer(ReplayBuffer):
     """
 
     _table: np.ndarray
+    rows: Tensor
+    """(buffer_size * n_envs, width): the table."""
+    columns: tuple[int, int, int]
+    """Where observations, next observations and actions end in a row; then come reward, done and timeout."""
+    added: int
+    """Number of calls of ``add`` so far."""
 
     @classmethod
     def like(cls, buffer: ReplayBuffer) -> Self:
@@ -35,41 +41,52 @@ class PackedReplayBuffer(ReplayBuffer):
         packed.__dict__.update({k: v for k, v in buffer.__dict__.items() if not isinstance(v, np.ndarray)})
         width = 2 * packed.obs_shape[0] + packed.action_dim + len(_SCALARS)
         packed._table = np.zeros((packed.buffer_size, packed.n_envs, width), dtype=np.float32)
+        packed.added = 0
         packed._make_views()
         return packed
 
     def _make_views(self) -> None:
         (size,) = self.obs_shape
-        self._columns = (size, 2 * size, 2 * size + self.action_dim)
-        first, second, third = self._columns
+        self.columns = (size, 2 * size, 2 * size + self.action_dim)
+        first, second, third = self.columns
         self.observations = self._table[:, :, :first]
         self.next_observations = self._table[:, :, first:second]
         self.actions = self._table[:, :, second:third]
         self.rewards, self.dones, self.timeouts = (self._table[:, :, third + i] for i in range(len(_SCALARS)))
-        self._flat = torch.from_numpy(self._table.reshape(-1, self._table.shape[2]))
+        self.rows = torch.from_numpy(self._table.reshape(-1, self._table.shape[2]))
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         indices = batch_inds * self.n_envs + np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
-        rows = self._flat[torch.from_numpy(indices)]
-        first, second, third = self._columns
-        observations, next_observations = rows[:, :first], rows[:, first:second]
-        rewards, dones, timeouts = (rows[:, third + i : third + i + 1] for i in range(len(_SCALARS)))
+        samples = unpack(self.rows[torch.from_numpy(indices)], self.columns)
         if env is not None:
-            observations = _normalized(env.normalize_obs(observations.numpy()))
-            next_observations = _normalized(env.normalize_obs(next_observations.numpy()))
-            rewards = _normalized(env.normalize_reward(rewards.numpy()))
-        # An episode that a time limit cut short did not end: its value is bootstrapped.
-        ended = dones * (1 - timeouts)
-        parts = (observations, rows[:, second:third], next_observations, ended, rewards)
-        return ReplayBufferSamples(*(part.to(self.device) for part in parts))
+            samples = samples._replace(
+                observations=_normalized(env.normalize_obs(samples.observations.numpy())),
+                next_observations=_normalized(env.normalize_obs(samples.next_observations.numpy())),
+                rewards=_normalized(env.normalize_reward(samples.rewards.numpy())),
+            )
+        return ReplayBufferSamples(*(part.to(self.device) for part in samples[:5]))
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """Add a transition of each environment; arguments as in Stable-Baselines3."""
+        super().add(*args, **kwargs)
+        self.added += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        views = ("observations", "next_observations", "actions", *_SCALARS, "_flat")
+        views = ("observations", "next_observations", "actions", *_SCALARS, "rows")
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._make_views()
+
+
+def unpack(rows: Tensor, columns: tuple[int, int, int]) -> ReplayBufferSamples:
+    """Return rows (B, width) of the table as a batch of views."""
+    first, second, third = columns
+    rewards, dones, timeouts = (rows[:, third + i : third + i + 1] for i in range(len(_SCALARS)))
+    # An episode that a time limit cut short did not end: its value is bootstrapped.
+    ended = dones * (1 - timeouts)
+    return ReplayBufferSamples(rows[:, :first], rows[:, second:third], rows[:, first:second], ended, rewards)
 
 
 def can_pack(buffer: Any) -> bool:

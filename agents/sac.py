@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,14 +19,16 @@ from torch import Tensor
 
 from entroreg import _checks, measures
 from entroreg.agents import losses, numpy_actor, packed_replay
+from entroreg.agents.actor_mirror import ActorMirror
 from entroreg.agents.controller_state import AnyController
 from entroreg.agents.engine.eligibility import why_not_sac
-from entroreg.agents.engine.engine import CannotCompileError, Engine
+from entroreg.agents.engine.engine import CannotCompileError, Engine, can_launch
 from entroreg.agents.entropy_controlled import EntropyControlled, optimizer_step
 from entroreg.controllers import Target
 
 ENGINES = ("auto", "compiled", "eager")
 ENGINE_STARTS = 5_000  # updates: about where the time that compiling takes has been saved again
+_LAUNCHED_UNREAD = 100  # updates after which a GPU is waited for, to stop soon after a loss became NaN
 _LOG = logging.getLogger(__name__)
 
 
@@ -127,17 +129,18 @@ class SAC(EntropyControlled, StableBaselines3SAC):
             _init_setup_model=False,
         )
         self.entropy_backup = entropy_backup
-        _checks.require_choice("engine", engine, ENGINES)
         self.engine = engine
-        self.engine_starts = ENGINE_STARTS if engine == "auto" else 0
+        self.engine_starts = ENGINE_STARTS
         self.engine_status = "eager"
         self._engine = Engine()
         self._engine_fits: bool | None = None
+        self._launched: list[tuple[tuple[str, ...], Tensor]] = []
         self._request_ent_coef(ent_coef, target_entropy)
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
+        _checks.require_choice("engine", self.engine, ENGINES)
         requested, target = self.ent_coef, self.target_entropy
         own_buffer = self.replay_buffer_class is None
         # Stable-Baselines3 would call float() on a controller or a schedule: it sees values of its own kind.
@@ -147,13 +150,17 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         limits = (-math.inf, measures.max_tanh_entropy(dimensions))
         self._bind_ent_coef(requested, target, default_target=-float(dimensions), limits=limits)
         self._numpy_actor: numpy_actor.NumpyActor | None = None
+        self._mirror: ActorMirror | None = None
         if self.engine == "eager":
             return
         if own_buffer and packed_replay.can_pack(self.replay_buffer):
             self.replay_buffer_class = None  # for the zip: one that names ours would not load without entroreg
             self.replay_buffer = packed_replay.PackedReplayBuffer.like(self.replay_buffer)  # type: ignore[arg-type]
         if numpy_actor.can_run(self.actor) and self.n_envs <= numpy_actor.LARGEST_BATCH:
-            self._numpy_actor = numpy_actor.NumpyActor(self.actor)
+            if self.device.type == "cuda":
+                self._mirror = ActorMirror(self.actor)
+            elif self.device.type == "cpu":
+                self._numpy_actor = numpy_actor.NumpyActor(self.actor)
 
     @property
     def engine_compile_seconds(self) -> float:
@@ -162,19 +169,59 @@ class SAC(EntropyControlled, StableBaselines3SAC):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._engine_fits = None  # the optimiser or the policy may have been changed since the last call
+        if self._mirror is not None:
+            self._mirror.push_now()
         return super()._setup_learn(*args, **kwargs)
+
+    def learn(self, *args: Any, **kwargs: Any) -> Self:
+        """Train for a number of environment steps; the arguments are Stable-Baselines3's."""
+        super().learn(*args, **kwargs)
+        self._read_launched()
+        return self
+
+    def dump_logs(self) -> None:
+        """Write log data."""
+        self._read_launched()
+        super().dump_logs()
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self._numpy_actor is None or self.num_timesteps < learning_starts or action_noise is not None:
+        actor = self._numpy_actor if self._mirror is None else self._mirror.actor()
+        if actor is None or self.num_timesteps < learning_starts or action_noise is not None:
             return super()._sample_action(learning_starts, action_noise, n_envs)
-        actions = self._numpy_actor.sample(self._last_obs)  # type: ignore[arg-type]
+        actions = actor.sample(self._last_obs)  # type: ignore[arg-type]
         actions = actions.reshape(-1, *self.action_space.shape)
         return self.policy.unscale_action(actions), actions
 
+    def _take_updates(self, gradient_steps: int, batch_size: int) -> tuple[tuple[str, ...], list[Tensor]]:
+        if not self._engine_is_on() or not can_launch(self):
+            return super()._take_updates(gradient_steps, batch_size)
+        taus = [self.tau * self._moves_targets(step) for step in range(gradient_steps)]
+        names, rows = self._engine.launch(self, batch_size, taus)
+        if self._mirror is not None:
+            self._mirror.push()
+        self._launched += [(names, row) for row in rows.unbind()]
+        return (), list(rows.unbind())
+
+    def _log_update(self, names: tuple[str, ...], rows: list[Tensor]) -> None:
+        if not self._launched:
+            super()._log_update(names, rows)
+        elif len(self._launched) >= _LAUNCHED_UNREAD:
+            self._read_launched()
+
+    def _read_launched(self) -> None:
+        """Wait for the updates that a GPU was given, check them and record their metrics."""
+        launched, self._launched = self._launched, []
+        if launched:
+            super()._log_update(launched[0][0], [row for _, row in launched])
+
+    def _engine_is_on(self) -> bool:
+        starts = {"auto": self.engine_starts, "compiled": 0, "eager": math.inf}[self.engine]
+        return self._n_updates >= starts and self._check_engine()
+
     def _update_once(self, batch: Any, *, move_targets: bool) -> tuple[tuple[str, ...], Tensor]:
-        if self.engine == "eager" or self._n_updates < self.engine_starts or not self._check_engine():
+        if not self._engine_is_on():
             return super()._update_once(batch, move_targets=move_targets)
         before = self.engine_compile_seconds
         try:
@@ -210,7 +257,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
                 print(f"engine: {status}")
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_engine", "_engine_fits", "_numpy_actor", "engine_status"]
+        return [*super()._excluded_save_params(), *_NOT_SAVED]
 
     def _update(self, batch: ReplayBufferSamples | DictReplayBufferSamples) -> dict[str, Tensor]:
         """Update alpha, critics and actor once, in Stable-Baselines3's order of random draws."""
@@ -248,3 +295,6 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         if not isinstance(base, torch.distributions.Normal):
             return {}
         return {"entropy_bound": measures.tanh_gaussian_entropy_bound(base.scale.log()).mean()}
+
+
+_NOT_SAVED = ("_engine", "_engine_fits", "_launched", "_mirror", "_numpy_actor", "engine_status")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from entroreg.agents.engine.adam import CONSTANTS, AdamState
+from entroreg.agents.engine.captured import CapturedUpdates, DeviceTable
 from entroreg.agents.engine.sac_update import (
     DUAL_METRICS,
     METRICS,
@@ -20,7 +21,9 @@ from entroreg.agents.engine.sac_update import (
     Player,
     sac_update,
 )
-from entroreg.controllers import Dual
+from entroreg.agents.packed_replay import PackedReplayBuffer
+from entroreg.controllers import Dual, Fixed
+from entroreg.controllers.dual import DualProblem
 
 
 class CannotCompileError(RuntimeError):
@@ -54,6 +57,8 @@ class Engine:
         self.compile_seconds = 0.0
         self._graphs: dict[tuple[Any, ...], _Graph] = {}
         self._states: dict[torch.optim.Optimizer, AdamState] = {}
+        self._captured: dict[tuple[Any, ...], CapturedUpdates] = {}
+        self._tables: dict[Any, DeviceTable] = {}
 
     def __reduce__(self) -> tuple[type[Engine], tuple[()]]:
         return Engine, ()  # a copy of an agent compiles anew: graphs belong to the networks of one agent
@@ -128,6 +133,45 @@ class Engine:
         own = torch.stack([value.to(row).mean() for value in metrics.values()])
         return (*metrics, *METRICS), torch.cat([own, row])
 
+    @torch.no_grad()
+    def launch(self, agent: Any, batch_size: int, taus: Sequence[float]) -> tuple[tuple[str, ...], Tensor]:
+        """Take several updates as one captured graph, with batches that the device samples itself.
+
+        Args:
+            agent: SAC for which ``can_launch`` holds.
+            batch_size: transitions per update.
+            taus: for each update the share of the new critics in the targets.
+
+        Returns:
+            Names of the metrics, and their values (updates, n) on the device, which has not been waited for.
+        """
+        dual = isinstance(agent.controller, Dual)
+        optimizers = [agent.actor.optimizer, agent.critic.optimizer, *([agent.ent_coef_optimizer] if dual else [])]
+        players = [self._state(optimizer) for optimizer in optimizers]
+        key = (batch_size, len(taus), agent.replay_buffer, agent.controller, agent.actor, agent.critic_target)
+        captured = self._captured.get(key)
+        if captured is None or not captured.fits():
+            captured = self._captured[key] = self._capture(agent, players, batch_size, len(taus))
+        constants = []
+        for tau in taus:
+            constants.append(_numbers(agent, players, tau))
+            for player in players:
+                player.count_step()
+            if dual:
+                agent.controller.problem.step += 1
+        rows = captured.launch(constants, agent.gamma)
+        return ((*DUAL_METRICS, *METRICS) if dual else METRICS), rows
+
+    def _capture(self, agent: Any, players: list[AdamState], batch_size: int, updates: int) -> CapturedUpdates:
+        from entroreg.agents.engine.compiling import compile_update  # takes seconds to import
+
+        buffer = agent.replay_buffer
+        table = self._tables.setdefault(buffer, DeviceTable(buffer, agent.device))
+        update, target = _pure_update(agent)
+        alpha = None if isinstance(agent.controller, Dual) else agent.controller.value
+        compiled = compile_update(update, agent.device)
+        return CapturedUpdates(compiled, players, target, alpha, table, batch_size, updates)
+
     def _temperature(
         self, graph: _Graph, agent: Any, samples: Any
     ) -> tuple[LearnedAlpha | GivenAlpha, AdamState | None]:
@@ -136,9 +180,8 @@ class Engine:
             alpha = agent._alpha_at(samples.observations)
             next_alpha = alpha if alpha.dim() == 0 else agent._alpha_at(samples.next_observations)
             return GivenAlpha(alpha, next_alpha), None
-        state, problem = self._state(controller.optimizer), controller.problem
-        bounds = (problem.current_target(), problem.log_minimum, problem.log_maximum)
-        graph.dual_constants.numpy()[:] = (*state.constants(), *bounds)
+        state = self._state(controller.optimizer)
+        graph.dual_constants.numpy()[:] = _dual_numbers(state, controller.problem)
         constants = graph.dual_constants.to(agent.device, non_blocking=True)
         return LearnedAlpha(_player(state), constants), state
 
@@ -149,8 +192,18 @@ class Engine:
         return state
 
 
-def _build(agent: Any, samples: Any, compile_update: Callable[..., Any]) -> _Graph:
-    problem = agent.controller.problem if isinstance(agent.controller, Dual) else None
+def can_launch(agent: Any) -> bool:
+    """Whether ``Engine.launch`` can take an agent's updates: on a GPU, with plain samples and a simple alpha."""
+    return (
+        agent.device.type == "cuda"
+        and isinstance(agent.replay_buffer, PackedReplayBuffer)
+        and agent._vec_normalize_env is None
+        and isinstance(agent.controller, Dual | Fixed)
+    )
+
+
+def _pure_update(agent: Any) -> tuple[Callable[..., tuple[Tensor, Tensor]], list[Tensor]]:
+    """Return the update of an agent, not compiled, and the target parameters in the order that it expects."""
     networks = Networks(
         agent.actor,
         _names(agent.actor),
@@ -158,9 +211,14 @@ def _build(agent: Any, samples: Any, compile_update: Callable[..., Any]) -> _Gra
         _names(agent.critic),
         agent.actor.action_dist.epsilon,
     )
-    update = sac_update(networks, problem, agent.entropy_backup)
+    problem = agent.controller.problem if isinstance(agent.controller, Dual) else None
     named = dict(agent.critic_target.named_parameters())
-    target = [named[name] for name in networks.critic_names]
+    return sac_update(networks, problem, agent.entropy_backup), [named[name] for name in networks.critic_names]
+
+
+def _build(agent: Any, samples: Any, compile_update: Callable[..., Any]) -> _Graph:
+    update, target = _pure_update(agent)
+    dual_dtype = agent.log_ent_coef.dtype if isinstance(agent.controller, Dual) else torch.float32
     batch_size, dimensions = samples.actions.shape
     return _Graph(
         compile_update(update, agent.device),
@@ -168,8 +226,20 @@ def _build(agent: Any, samples: Any, compile_update: Callable[..., Any]) -> _Gra
         torch.empty(2, batch_size, dimensions, dtype=target[0].dtype, device=agent.device),
         torch.empty(batch_size, 1, device=agent.device),
         torch.empty(2 * CONSTANTS + 1, dtype=target[0].dtype),
-        torch.empty(CONSTANTS + 3, dtype=torch.float32 if problem is None else agent.log_ent_coef.dtype),
+        torch.empty(CONSTANTS + 3, dtype=dual_dtype),
     )
+
+
+def _numbers(agent: Any, players: Sequence[AdamState], tau: float) -> tuple[float, ...]:
+    """Return the numbers of one captured update: Adam's of critics and actor, tau, and the dual's or zeros."""
+    actor, critic, *dual = players
+    if not dual:
+        return (*critic.constants(), *actor.constants(), tau, *([0.0] * (CONSTANTS + 3)))
+    return (*critic.constants(), *actor.constants(), tau, *_dual_numbers(dual[0], agent.controller.problem))
+
+
+def _dual_numbers(state: AdamState, problem: DualProblem) -> tuple[float, ...]:
+    return (*state.constants(), problem.current_target(), problem.log_minimum, problem.log_maximum)
 
 
 def _signature(agent: Any, samples: Any) -> tuple[Any, ...]:
