@@ -191,7 +191,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         if actor is None or self.num_timesteps < learning_starts or action_noise is not None:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         actions = actor.sample(self._last_obs)  # type: ignore[arg-type]
-        actions = actions.reshape(-1, *self.action_space.shape)
+        actions = actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
         return self.policy.unscale_action(actions), actions
 
     def _take_updates(self, gradient_steps: int, batch_size: int) -> tuple[tuple[str, ...], list[Tensor]]:
@@ -241,9 +241,10 @@ class SAC(EntropyControlled, StableBaselines3SAC):
             from entroreg.agents.engine.compiling import why_not_compile  # takes seconds to import
 
             compiler = why_not_compile(self.device.type)
-            reason = compiler or why_not_sac(self)
-            self._engine_fits = reason is None
-            if reason is not None:
+            own = "" if type(self)._update is SAC._update else f"{type(self).__name__} has an _update of its own"
+            reason = compiler or own or why_not_sac(self)
+            self._engine_fits = not reason
+            if reason:
                 self._tell_engine(f"eager: {reason}")
             if compiler is not None:
                 warnings.warn(f"the engine stays eager: {compiler}", stacklevel=2)

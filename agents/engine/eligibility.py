@@ -39,12 +39,25 @@ def why_not_sac(agent: Any) -> str | None:
         if buffers:
             return f"{type(network).__name__} has buffers ({buffers[0]}), which a forward pass may change"
     for network in (actor, critic):
-        if {id(p) for p in network.parameters()} != _optimized(network.optimizer):
-            return f"the parameters of {type(network).__name__} are not those of its optimiser"
-        reason = why_not_adam(network.optimizer)
+        reason = _why_not_optimized(network)
         if reason is not None:
             return reason
     return None
+
+
+def _why_not_optimized(network: Any) -> str | None:
+    """Return why the engine cannot take the optimiser's step of a network."""
+    name, optimizer = type(network).__name__, network.optimizer
+    parameters = list(network.parameters())
+    if {id(parameter) for parameter in parameters} != _optimized(optimizer):
+        return f"the parameters of {name} are not those of its optimiser"
+    if not all(parameter.requires_grad for parameter in parameters):
+        return f"{name} has frozen parameters"
+    if any(parameter._backward_hooks for parameter in parameters):
+        return f"{name} has hooks on its gradients"
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return f"the optimiser of {name} has step hooks"
+    return why_not_adam(optimizer)
 
 
 def _optimized(optimizer: torch.optim.Optimizer) -> set[int]:

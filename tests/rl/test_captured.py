@@ -60,14 +60,11 @@ def _captured(agent: Any, updates: int) -> tuple[CapturedUpdates, Any]:
 
 def _sampled_eagerly(agent: Any, taus: list[float]) -> None:
     """The same updates by the eager path, with the draws of the captured one in its order."""
+    buffer = agent.replay_buffer
+    assert buffer.n_envs == 1  # so an index is a row
     for tau in taus:
-        rows = agent.replay_buffer.size() * agent.replay_buffer.n_envs
-        indices = (torch.rand(BATCH, dtype=torch.float64) * rows).long()
-        environments = torch.zeros(BATCH, dtype=torch.int64).numpy()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(np.random, "randint", lambda *_, **__: environments)
-            samples = agent.replay_buffer._get_samples(indices.numpy())
-        agent._update(samples)
+        indices = (torch.rand(BATCH, dtype=torch.float64) * buffer.size()).long()
+        agent._update(buffer._get_samples(indices.numpy()))
         if tau:
             agent._update_targets()
 

@@ -177,7 +177,7 @@ def test_five_hundred_training_steps(
 def test_the_default_agent_differs_by_rounding_only(
     build: Callable[..., Any], differences: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It acts through NumPy and stores single precision, with the same random numbers: 3e-8 apart after 60 updates."""
+    """It acts through NumPy and stores single precision, on the same random numbers: 3e-8 after 60 updates."""
     theirs = build(stable_baselines3.SAC).learn(80)
     monkeypatch.setattr(stable_baselines3.SAC, "train", _refuse)
     ours = build(SAC).learn(80)
