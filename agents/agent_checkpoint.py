@@ -34,6 +34,7 @@ def save_agent(agent: SAC | DiscreteSAC, folder: str | Path) -> None:
         "agent": type(agent).__name__,
         "num_timesteps": agent.num_timesteps,
         "n_updates": agent._n_updates,
+        "engine_starts": getattr(agent, "engine_starts", None),
         "state": tree,
     }
     checkpoint.save_checkpoint(folder, tensors, metadata)
@@ -64,3 +65,5 @@ def load_agent(agent: SAC | DiscreteSAC, folder: str | Path) -> None:
     agent.sync_ent_coef()
     agent.num_timesteps = metadata["num_timesteps"]
     agent._n_updates = metadata["n_updates"]
+    if isinstance(agent, SAC) and metadata.get("engine_starts") is not None:  # absent before there was an engine
+        agent.engine_starts = metadata["engine_starts"]

@@ -160,8 +160,6 @@ class EntropyControlled(OffPolicyAlgorithm):
             RuntimeError: the agent was loaded for prediction only.
         """
         self.require_controller()
-        if not self.policy.training:
-            self.policy.set_training_mode(True)
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
         names, rows = self._take_updates(gradient_steps, batch_size)
         self._n_updates += len(rows)
@@ -186,6 +184,8 @@ class EntropyControlled(OffPolicyAlgorithm):
 
     def _update_once(self, batch: Any, *, move_targets: bool) -> tuple[tuple[str, ...], Tensor]:
         """Update everything once; return the names of the metrics and their values (n,)."""
+        if not self.policy.training:
+            self.policy.set_training_mode(True)
         if self.use_sde:  # log_std may have changed since the last update
             self.actor.reset_noise()
         metrics = self._update(batch)

@@ -204,6 +204,7 @@ def can_launch(agent: Any) -> bool:
 
 def _pure_update(agent: Any) -> tuple[Callable[..., tuple[Tensor, Tensor]], list[Tensor]]:
     """Return the update of an agent, not compiled, and the target parameters in the order that it expects."""
+    agent.policy.set_training_mode(True)  # the mode at the first call is the graph's for good
     networks = Networks(
         agent.actor,
         _names(agent.actor),

@@ -28,11 +28,12 @@ def test_the_whole_learned_state_comes_back(
     tmp_path: Path,
 ) -> None:
     agent = build(SAC, ent_coef=make_ent_coef()).learn(60)
+    agent.engine_starts = 77
     save_agent(agent, tmp_path / "last")
     other = build(SAC, ent_coef=make_ent_coef(), seed=1)
     load_agent(other, tmp_path / "last")
     assert set(differences(agent, other).values()) == {0.0}
-    assert (other.num_timesteps, other._n_updates) == (60, 40)
+    assert (other.num_timesteps, other._n_updates, other.engine_starts) == (60, 40, 77)
     assert other.target_entropy == agent.target_entropy
     assert other.ent_coef == agent.ent_coef
 
