@@ -1,4 +1,4 @@
-"""Agents: SAC and DiscreteSAC, interchangeable with Stable-Baselines3's."""
+"""Agents: SAC and DiscreteSAC, interchangeable with Stable-Baselines3's, and populations of SAC."""
 
 if __name__ == "agents":
     raise ImportError("import it as entroreg.agents: a bare 'agents' would exist twice")
@@ -10,6 +10,7 @@ except ModuleNotFoundError as error:
 
 from entroreg.agents.controller_state import saved_controller_state
 from entroreg.agents.discrete_sac import DiscreteSAC
+from entroreg.agents.population import SACPopulation
 from entroreg.agents.sac import SAC
 
-__all__ = ["SAC", "DiscreteSAC", "saved_controller_state"]
+__all__ = ["SAC", "DiscreteSAC", "SACPopulation", "saved_controller_state"]

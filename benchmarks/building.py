@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -10,11 +13,12 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 
-from entroreg.agents import SAC, DiscreteSAC
+from entroreg.agents import SAC, DiscreteSAC, SACPopulation
 from entroreg.agents.discrete_sac import TARGET_SHARE
 from entroreg.agents.ent_coef import constant_of, initial_alpha_of
+from entroreg.agents.sac import ENGINE_STARTS
 from entroreg.benchmarks.errors import MISSING, USAGE, UserError, unknown_name
-from entroreg.benchmarks.options import AgentOptions, TrainDiscreteSAC, TrainOptions, kind_of
+from entroreg.benchmarks.options import AgentOptions, TrainDiscreteSAC, TrainOptions, TrainSAC, kind_of, runs_of
 from entroreg.controllers import Dual
 from entroreg.measures import max_categorical_entropy
 from entroreg.schedules import LinearSchedule
@@ -57,13 +61,8 @@ def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | Discrete
     Raises:
         UserError: the actions are of another kind, or a setting is refused by the agent.
     """
-    kind = kind_of(options)
-    if not isinstance(env.action_space, ACTION_SPACES[kind]):
-        fitting = [name for name, space in ACTION_SPACES.items() if isinstance(env.action_space, space)]
-        advice = f"use 'entroreg train {fitting[0]}'" if fitting else "no agent here takes them"
-        raise UserError(f"{kind} cannot act in {options.run.env}, which has {env.action_space}: {advice}")
-    policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
-    try:
+    policy = _policy_for(options, env)
+    with _as_user_errors():
         arguments = _arguments(options, env)
         if isinstance(options, TrainDiscreteSAC):
             remedies = options.discrete
@@ -76,6 +75,43 @@ def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | Discrete
                 entropy_penalty=remedies.entropy_penalty,
             )
         return SAC(policy, env, **arguments)
+
+
+def build_population(options: TrainSAC, envs: Sequence[gym.Env[Any, Any]]) -> SACPopulation:
+    """Return a fresh population.
+
+    Args:
+        options: what to train.
+        envs: from ``make_environment``, one for each seed.
+
+    Returns:
+        The population.
+
+    Raises:
+        UserError: as in ``build_agent``.
+    """
+    policy = _policy_for(options, envs[0])
+    seeds = [run.run.seed for run in runs_of(options)]
+    with _as_user_errors():
+        arguments = _arguments(options, envs[0])
+        del arguments["seed"]
+        engine = "compiled" if _updates(options.agent, options.run.steps) >= ENGINE_STARTS else "eager"
+        return SACPopulation(policy, functools.partial(next, iter(envs)), seeds, engine=engine, **arguments)
+
+
+def _policy_for(options: TrainOptions, env: gym.Env[Any, Any]) -> str:
+    kind = kind_of(options)
+    if not isinstance(env.action_space, ACTION_SPACES[kind]):
+        fitting = [name for name, space in ACTION_SPACES.items() if isinstance(env.action_space, space)]
+        advice = f"use 'entroreg train {fitting[0]}'" if fitting else "no agent here takes them"
+        raise UserError(f"{kind} cannot act in {options.run.env}, which has {env.action_space}: {advice}")
+    return "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
+
+
+@contextmanager
+def _as_user_errors() -> Iterator[None]:
+    try:
+        yield
     except (ValueError, TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
         # What torch and Stable-Baselines3 raise for a device or a space that they do not take.
         raise UserError(f"the agent cannot be built: {_first_line(error)}", USAGE) from error
@@ -110,8 +146,7 @@ def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
 
 def _dual(agent: AgentOptions, steps: int, action_space: spaces.Space[Any]) -> Dual:
     target = _default_target(action_space) if agent.target_entropy == "auto" else float(agent.target_entropy)
-    per_training = agent.train_freq if agent.gradient_steps == -1 else agent.gradient_steps
-    updates = max(1, (steps - agent.learning_starts) // agent.train_freq * per_training)
+    updates = max(1, _updates(agent, steps))
     initial = initial_alpha_of(agent.ent_coef)
     if agent.ent_coef == "auto":  # a default must not be what violates the bounds
         initial = max(agent.alpha_minimum or 0.0, min(initial, agent.alpha_maximum or math.inf))
@@ -122,6 +157,11 @@ def _dual(agent: AgentOptions, steps: int, action_space: spaces.Space[Any]) -> D
         minimum=agent.alpha_minimum,
         maximum=agent.alpha_maximum,
     )
+
+
+def _updates(agent: AgentOptions, steps: int) -> int:
+    per_training = agent.train_freq if agent.gradient_steps == -1 else agent.gradient_steps
+    return (steps - agent.learning_starts) // agent.train_freq * per_training
 
 
 def _default_target(action_space: spaces.Space[Any]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,10 @@ class RunOptions:
     """Environment steps to train for."""
     seed: int = 0
     """Seed of everything that is drawn."""
+    seeds: int | None = None
+    """With --population: number of agents, with the seeds SEED, SEED + 1, ..."""
+    population: bool = False
+    """Train the agents of all --seeds at once in one process, each into the folder of its seed; sac only."""
     out: Path = Path("runs")
     """Folder of all runs; this one goes to OUT/train/AGENT/ENV/seed-SEED."""
     eval_episodes: int = 20
@@ -39,6 +43,12 @@ class RunOptions:
         for name in ("steps", "eval_episodes", "checkpoint_every"):
             _require_at_least(name, getattr(self, name), 1)
         _require_at_least("seed", self.seed, 0)
+        if self.population and self.seeds is None:
+            raise ValueError("population needs the number of agents: add --seeds 8")
+        if self.seeds is not None:
+            _require_at_least("seeds", self.seeds, 1)
+            if not self.population:
+                raise ValueError("seeds are trained together: add --population, or run each --seed by itself")
         if self.threads is not None:
             _require_at_least("threads", self.threads, 1)
 
@@ -134,6 +144,10 @@ class TrainDiscreteSAC:
     agent: AgentOptions = field(default_factory=AgentOptions)
     discrete: DiscreteOptions = field(default_factory=DiscreteOptions)
 
+    def __post_init__(self) -> None:
+        if self.run.population:
+            raise ValueError("population is for sac: run each --seed of discrete-sac by itself")
+
 
 TrainOptions = TrainSAC | TrainDiscreteSAC
 KINDS: dict[str, type[TrainSAC] | type[TrainDiscreteSAC]] = {"sac": TrainSAC, "discrete-sac": TrainDiscreteSAC}
@@ -142,6 +156,14 @@ KINDS: dict[str, type[TrainSAC] | type[TrainDiscreteSAC]] = {"sac": TrainSAC, "d
 def kind_of(options: TrainOptions) -> str:
     """Return the command's word for the agent that is trained."""
     return next(kind for kind, cls in KINDS.items() if isinstance(options, cls))
+
+
+def runs_of(options: TrainSAC) -> list[TrainSAC]:
+    """Return the runs that a population stands for, one for each seed, as if each were trained alone."""
+    run = options.run
+    seeds = range(run.seed, run.seed + (run.seeds or 1))
+    alone = [replace(run, seed=seed, seeds=None, population=False) for seed in seeds]
+    return [replace(options, run=one) for one in alone]
 
 
 def to_json(options: TrainOptions) -> dict[str, Any]:

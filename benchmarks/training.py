@@ -55,25 +55,55 @@ def train(options: TrainOptions, folder: Path, stop: StopFlag) -> dict[str, Any]
         FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
         OSError: the folder cannot be written.
     """
-    if options.run.threads is not None:
-        torch.set_num_threads(options.run.threads)
+    set_threads(options)
     env = make_environment(options.run.env)
     try:
         agent = build_agent(options, env)
         with claimed(folder, overwrite=options.run.overwrite):
-            return _train(agent, env, options, folder, stop)
+            write_head(options, folder)
+            started = time.perf_counter()
+            rows = _learn(agent, options, folder, stop)
+            seconds = time.perf_counter() - started
+            return conclude(agent, env, options, folder, rows, seconds, stop)
     finally:
         env.close()
 
 
-def _train(
-    agent: SAC | DiscreteSAC, env: gym.Env[Any, Any], options: TrainOptions, folder: Path, stop: StopFlag
-) -> dict[str, Any] | None:
+def set_threads(options: TrainOptions) -> None:
+    """Give torch the number of threads that was asked for."""
+    if options.run.threads is not None:
+        torch.set_num_threads(options.run.threads)
+
+
+def write_head(options: TrainOptions, folder: Path) -> None:
+    """Write down what is run, and where."""
     write_json(folder / "config.json", to_json(options))
     write_json(folder / "meta.json", provenance.collect())
-    started = time.perf_counter()
-    rows = _learn(agent, options, folder, stop)
-    train_seconds = time.perf_counter() - started
+
+
+def conclude(
+    agent: SAC | DiscreteSAC,
+    env: gym.Env[Any, Any],
+    options: TrainOptions,
+    folder: Path,
+    rows: list[dict[str, float]],
+    train_seconds: float,
+    stop: StopFlag,
+) -> dict[str, Any] | None:
+    """Evaluate a trained agent, draw its learning curve and write its result.
+
+    Args:
+        agent: trained.
+        env: of the agent.
+        options: that it was trained with.
+        folder: of the run.
+        rows: of its episodes.
+        train_seconds: that training took.
+        stop: read at every step; a stop ends at once.
+
+    Returns:
+        The result, as in result.json, or None if stopped.
+    """
     result = None if stop() else evaluate(agent, env, options, options.run.eval_episodes, stop)
     if result is None:
         return None
@@ -187,18 +217,34 @@ def _empty(folder: Path, *, overwrite: bool) -> None:
 
 def _learn(agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path, stop: StopFlag) -> list[dict[str, float]]:
     run = options.run
-    agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb"))]))
-    checkpoint = folder / CHECKPOINT
     title = f"{kind_of(options)} on {run.env}"
-    with (folder / "metrics.jsonl").open("w") as metrics, show_progress(title, run.steps) as progress:
-        recorder = EpisodeRecorder(metrics)
+    with show_progress(title, run.steps) as progress, recording(agent, options, folder) as (recorder, checkpointer):
         watch = StepWatch(progress, recorder.rows, stop)
-        agent.learn(run.steps, callback=[recorder, Checkpointer(checkpoint, run.checkpoint_every), watch])
+        agent.learn(run.steps, callback=[recorder, checkpointer, watch])
+    return recorder.rows
+
+
+@contextmanager
+def recording(
+    agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path
+) -> Iterator[tuple[EpisodeRecorder, Checkpointer]]:
+    """Log an agent's training into its run folder; at the end of the block save the agent.
+
+    Args:
+        agent: to be trained inside the block.
+        options: of the run.
+        folder: of the run.
+
+    Yields:
+        The callbacks to train with.
+    """
+    agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb"))]))
+    with (folder / "metrics.jsonl").open("w") as metrics:
+        yield EpisodeRecorder(metrics), Checkpointer(folder / CHECKPOINT, options.run.checkpoint_every)
     agent.logger.dump(agent.num_timesteps)  # what is left since the last one
     agent.logger.close()
-    save_agent(agent, checkpoint)
+    save_agent(agent, folder / CHECKPOINT)
     agent.save(folder / "model.zip")
-    return recorder.rows
 
 
 def _draw(options: TrainOptions, folder: Path, result: dict[str, Any]) -> None:

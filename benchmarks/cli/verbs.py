@@ -35,6 +35,8 @@ class Train:
 
     def execute(self) -> int:
         """Train; the last lines say where everything is."""
+        if isinstance(self.agent, TrainSAC) and self.agent.run.population:
+            return _train_population(self.agent)
         from entroreg.benchmarks.signals import stop_on_signals
         from entroreg.benchmarks.training import CHECKPOINT, run_folder, train
 
@@ -55,6 +57,31 @@ class Train:
             _print_result(result)
             _print_places(folder)
         return OK
+
+
+def _train_population(options: TrainSAC) -> int:
+    from entroreg.benchmarks.options import runs_of
+    from entroreg.benchmarks.population import train_population
+    from entroreg.benchmarks.signals import stop_on_signals
+    from entroreg.benchmarks.training import CHECKPOINT, run_folder
+
+    folders = [run_folder(run) for run in runs_of(options)]
+    with stop_on_signals() as stop:
+        try:
+            results = train_population(options, stop)
+        except FloatingPointError as error:
+            kept = [str(folder / CHECKPOINT) for folder in folders if (folder / CHECKPOINT).exists()]
+            raise FloatingPointError(f"{error}; last good checkpoints: {', '.join(kept) or 'none yet'}") from error
+        if results is None:
+            _note(f"stopped; each seed's checkpoint is in {folders[0].parent / 'seed-*' / CHECKPOINT}")
+            return stop.exit_code
+    if options.run.json:
+        print(json.dumps([{**one, "folder": str(at)} for one, at in zip(results, folders, strict=True)]))
+        return OK
+    for result, folder in zip(results, folders, strict=True):
+        _print_result(result)
+        print(f"  everything else             {folder}")
+    return OK
 
 
 @dataclass(frozen=True)
