@@ -131,7 +131,6 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         self.entropy_backup = entropy_backup
         self.engine = engine
         self.engine_starts = ENGINE_STARTS
-        self.engine_status = "eager"
         self._engine = Engine()
         self._engine_fits: bool | None = None
         self._launched: list[tuple[tuple[str, ...], Tensor]] = []
@@ -141,6 +140,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
 
     def _setup_model(self) -> None:
         _checks.require_choice("engine", self.engine, ENGINES)
+        self.engine_status = f"eager until update {self.engine_starts}" if self.engine == "auto" else self.engine
         requested, target = self.ent_coef, self.target_entropy
         own_buffer = self.replay_buffer_class is None
         # Stable-Baselines3 would call float() on a controller or a schedule: it sees values of its own kind.

@@ -74,7 +74,7 @@ def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | Discrete
                 q_clip=remedies.q_clip,
                 entropy_penalty=remedies.entropy_penalty,
             )
-        return SAC(policy, env, **arguments)
+        return SAC(policy, env, engine=options.engine, **arguments)
 
 
 def build_population(options: TrainSAC, envs: Sequence[gym.Env[Any, Any]]) -> SACPopulation:
@@ -95,7 +95,8 @@ def build_population(options: TrainSAC, envs: Sequence[gym.Env[Any, Any]]) -> SA
     with _as_user_errors():
         arguments = _arguments(options, envs[0])
         del arguments["seed"]
-        engine = "compiled" if _updates(options.agent, options.run.steps) >= ENGINE_STARTS else "eager"
+        pays = _updates(options.agent, options.run.steps) >= ENGINE_STARTS
+        engine = options.engine if options.engine != "auto" else "compiled" if pays else "eager"
         return SACPopulation(policy, functools.partial(next, iter(envs)), seeds, engine=engine, **arguments)
 
 

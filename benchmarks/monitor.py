@@ -70,7 +70,7 @@ class Checkpointer(BaseCallback):
 
 
 class StepWatch(BaseCallback):
-    """Moves the progress bar, and ends training when a stop was asked for.
+    """Moves the progress bar, says which update runs, and ends training when a stop was asked for.
 
     Args:
         progress: bar, or lines where there is no terminal.
@@ -83,7 +83,12 @@ class StepWatch(BaseCallback):
         self._progress = progress
         self._rows = rows
         self._stop = stop
+        self._engine: str | None = None
 
     def _on_step(self) -> bool:
         self._progress.advance(self.num_timesteps, self._rows[-WINDOW:])
+        status = getattr(self.model, "engine_status", None)
+        if status != self._engine:
+            self._engine = status
+            self._progress.note(f"engine: {status}")
         return not self._stop()

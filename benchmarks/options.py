@@ -131,6 +131,8 @@ class TrainSAC:
 
     run: RunOptions
     agent: AgentOptions = field(default_factory=AgentOptions)
+    engine: Literal["auto", "compiled", "eager"] = "auto"
+    """When the update is compiled: after 5,000 updates, at once, or never."""
 
 
 @dataclass(frozen=True)

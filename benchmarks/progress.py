@@ -18,6 +18,9 @@ class Progress(Protocol):
     def advance(self, step: int, recent: Sequence[Mapping[str, float]]) -> None:
         """Show that ``step`` steps are done, and what the rows of the last episodes say."""
 
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+
 
 @contextmanager
 def show_progress(title: str, total: int) -> Iterator[Progress]:
@@ -55,6 +58,9 @@ class _Bar:
     def advance(self, step: int, recent: Sequence[Mapping[str, float]]) -> None:
         self._bar.update(self._task, completed=step, state=_state(recent))
 
+    def note(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
+
 
 class _Lines:
     def __init__(self, title: str, total: int) -> None:
@@ -66,6 +72,9 @@ class _Lines:
         if tenths > self._tenths:
             self._tenths = tenths
             print(f"{self._title}  {step}/{self._total}  {_state(recent)}", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        print(f"{self._title}  {text}", file=sys.stderr, flush=True)
 
 
 def _state(recent: Sequence[Mapping[str, float]]) -> str:

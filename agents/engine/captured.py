@@ -48,7 +48,7 @@ class DeviceTable:
 class CapturedUpdates:
     """A number of updates on samples from a device table, captured once and launched as one graph.
 
-    The graph reads and writes the tensors that it was captured with; ``fits`` says whether the agent still has them.
+    The graph reads and writes the tensors that it was captured with; ``fits`` says whether they are still in use.
     Adam's constants, tau, the dual's target and the number of rows are inputs, so schedules act on it.
 
     Args:

@@ -47,7 +47,7 @@ PENDULUM = ("train", "sac", "--env", "Pendulum-v1", "--steps", "200")
         (("eval", "a-file"), "a-file must be a run folder"),
         (("eval", "nowhere"), "nowhere must be a run folder"),
         (("eval", ".", "--episodes", "0"), "episodes must be at least 1, got 0"),
-        (("bench", "run", "sacc"), "unknown suite 'sacc': did you mean 'sac'?"),
+        (("bench", "run", "sacc"), "unknown suite 'sacc': did you mean 'sac'"),
         (("bench", "run", "sac", "--preset", "huge"), "huge"),
         (("bench", "run", "sac", "--jobs", "0"), "jobs must be at least 1, got 0"),
     ],
