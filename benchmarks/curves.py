@@ -1,11 +1,15 @@
-"""The learning-curve picture of a run: return, and beneath it entropy and alpha."""
+"""Learning curves as pictures: of a run, with entropy and alpha beneath its return, and of a suite over seeds."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from entroreg.benchmarks.statistics import iqm, stratified_bootstrap_interval
 
 WINDOW = 5  # episodes in a running mean: few, since the last ones of a short run say how good it is now
 
@@ -45,6 +49,50 @@ def plot_learning_curve(metrics: Path, picture: Path, title: str, *, random_retu
         axes.legend(loc="best", fontsize="small")
         axes.grid(alpha=0.3)
     figure.savefig(picture, dpi=130)
+
+
+def plot_seed_curves(cells: Sequence[Mapping[str, Any]], picture: Path) -> None:
+    """Draw the learning curves of a suite as a PNG: a panel for each task, a line for each method.
+
+    The line is the interquartile mean over seeds, the band its 95 % bootstrap interval.
+
+    Args:
+        cells: results with task, method and curve, a list of [step, return], as in a suite's summary.
+        picture: of the PNG.
+    """
+    from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+    tasks = list(dict.fromkeys(cell["task"] for cell in cells))
+    figure = Figure(figsize=(5 * len(tasks), 3.6), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        of_task = [cell for cell in cells if cell["task"] == task]
+        for method in dict.fromkeys(cell["method"] for cell in of_task):
+            curves = [cell["curve"] for cell in of_task if cell["method"] == method]
+            points = seed_points(curves)
+            steps = [step for step, *_ in points]
+            axes.plot(steps, [middle for _, middle, *_ in points], label=f"{method}, {len(curves)} seeds")
+            axes.fill_between(steps, [low for *_, low, _ in points], [high for *_, high in points], alpha=0.2)
+        axes.set(title=task, xlabel="environment steps", ylabel="return of training episodes")
+        axes.legend(loc="upper left", fontsize="small")
+        axes.grid(alpha=0.3)
+    figure.savefig(picture, dpi=130)
+
+
+def seed_points(curves: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float, float, float, float]]:
+    """Return (step, IQM over seeds, low, high) wherever every seed has a point.
+
+    Args:
+        curves: for each seed, [step, return] pairs.
+    """
+    by_seed = [{step: value for step, value in curve} for curve in curves]
+    steps = sorted(set.intersection(*(set(curve) for curve in by_seed)))
+    points = []
+    for step in steps:
+        column = np.array([[curve[step]] for curve in by_seed])
+        interval = stratified_bootstrap_interval(column, rng=np.random.default_rng(0))
+        low, high = (interval.low, interval.high) if interval else (iqm(column), iqm(column))
+        points.append((step, iqm(column), low, high))
+    return points
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:

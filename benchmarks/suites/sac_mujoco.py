@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from entroreg.benchmarks.cells import Cell
 from entroreg.benchmarks.suites.learning import Task, learning_cells, run_learning
@@ -24,3 +25,10 @@ def cells(preset: str) -> list[Cell]:
 def run(cell: Cell, folder: Path) -> None:
     """Train and evaluate one cell on one thread, and write its result."""
     run_learning(cell, folder, TASKS[cell.task])
+
+
+def plot(summary: dict[str, Any], picture: Path) -> None:
+    """Draw the learning curves of all tasks and methods."""
+    from entroreg.benchmarks.curves import plot_seed_curves
+
+    plot_seed_curves(summary["cells"], picture)
