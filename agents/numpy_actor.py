@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN, Actor, SACPolicy
 from torch import Tensor, nn
 
 LARGEST_BATCH = 8  # beyond it torch is as fast
@@ -33,8 +33,8 @@ class NumpyActor:
 
     def __init__(self, actor: Actor, parameters: list[Tensor] | None = None) -> None:
         self._activations = [_ACTIVATIONS[type(m)] for m in actor.latent_pi if not isinstance(m, nn.Linear)]
-        self._parameters = self.parameters_of(actor) if parameters is None else parameters
-        self._read()
+        self._actor, self._given = actor, parameters
+        self._pointers: list[int] = []
 
     @staticmethod
     def parameters_of(actor: Actor) -> list[Tensor]:
@@ -42,15 +42,19 @@ class NumpyActor:
         layers: list[Any] = [module for module in actor.latent_pi if isinstance(module, nn.Linear)]
         return [p for layer in (*layers, actor.mu, actor.log_std) for p in (layer.weight, layer.bias)]
 
-    def _read(self) -> None:
-        self._pointers = [parameter.data_ptr() for parameter in self._parameters]
-        arrays = [parameter.detach().numpy() for parameter in self._parameters]
+    def _find_weights(self) -> None:
+        """See to it that the arrays are the memory of the parameters, which casts, moves and loads may replace."""
+        parameters = self.parameters_of(self._actor) if self._given is None else self._given
+        pointers = [parameter.data_ptr() for parameter in parameters]
+        if pointers == self._pointers:
+            return
+        self._pointers = pointers
+        arrays = [parameter.detach().numpy() for parameter in parameters]
         self._layers = [(weight.T, bias) for weight, bias in zip(arrays[::2], arrays[1::2], strict=True)]
 
     def sample(self, observations: np.ndarray) -> np.ndarray:
         """Return actions (n, A) in [-1, 1], float32, for observations (n, ...)."""
-        if [parameter.data_ptr() for parameter in self._parameters] != self._pointers:
-            self._read()  # .to(), .double() and the like move parameters
+        self._find_weights()
         hidden = observations.reshape(len(observations), -1).astype(np.float32)
         for (weight, bias), activation in zip(self._layers, self._activations, strict=False):
             hidden = hidden @ weight
@@ -77,3 +81,10 @@ def can_run(actor: Any) -> bool:
     space = actor.observation_space  # others are one-hot encoded, and images scaled
     vectors = isinstance(space, spaces.Box) and len(space.shape) == 1
     return alternate and known and plain and biased and vectors
+
+
+def asks_its_actor(policy: Any) -> bool:
+    """Whether a policy's predictions are its actor's, and nothing of its own."""
+    return all(
+        getattr(type(policy), name) is getattr(SACPolicy, name) for name in ("predict", "_predict", "forward")
+    )

@@ -156,7 +156,8 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         if own_buffer and packed_replay.can_pack(self.replay_buffer):
             self.replay_buffer_class = None  # for the zip: one that names ours would not load without entroreg
             self.replay_buffer = packed_replay.PackedReplayBuffer.like(self.replay_buffer)  # type: ignore[arg-type]
-        if numpy_actor.can_run(self.actor) and self.n_envs <= numpy_actor.LARGEST_BATCH:
+        usual = numpy_actor.asks_its_actor(self.policy) and type(self).predict is SAC.predict
+        if usual and numpy_actor.can_run(self.actor) and self.n_envs <= numpy_actor.LARGEST_BATCH:
             if self.device.type == "cuda":
                 self._mirror = ActorMirror(self.actor)
             elif self.device.type == "cpu":

@@ -129,7 +129,8 @@ class Engine:
             dual.count_step()
             agent.controller.problem.step += 1
             return (*DUAL_METRICS, *METRICS), row
-        metrics = agent._update_controller(entropy, samples.observations)
+        with torch.enable_grad():  # a per-state alpha is a network of its own
+            metrics = agent._update_controller(entropy, samples.observations)
         own = torch.stack([value.to(row).mean() for value in metrics.values()])
         return (*metrics, *METRICS), torch.cat([own, row])
 
