@@ -17,7 +17,8 @@ from entroreg.agents import losses
 from entroreg.agents.engine.adam import CONSTANTS, adam_step
 from entroreg.controllers.dual import DualProblem
 
-METRICS = ("entropy_bound", "critic_loss", "actor_loss", "critic_gradient", "actor_gradient")
+# In the order of their causes: the first that is not finite is named.
+METRICS = ("entropy_bound", "critic_loss", "critic_gradient", "actor_loss", "actor_gradient")
 DUAL_METRICS = ("alpha", "entropy", "target_entropy", "dual_loss")
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -167,8 +168,8 @@ def sac_update(
         metrics = [
             measures.tanh_gaussian_entropy_bound(log_std).mean(),
             critic_value,
-            actor_value,
             _total(critic_gradients),
+            actor_value,
             _total(actor_gradients),
         ]
         if isinstance(temperature, LearnedAlpha):
