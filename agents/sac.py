@@ -199,7 +199,11 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         if not self._engine_is_on() or not can_launch(self):
             return super()._take_updates(gradient_steps, batch_size)
         taus = [self.tau * self._moves_targets(step) for step in range(gradient_steps)]
-        names, rows = self._engine.launch(self, batch_size, taus)
+        try:
+            names, rows = self._engine.launch(self, batch_size, taus)
+        except CannotCompileError as error:
+            self._leave_engine(error)
+            return super()._take_updates(gradient_steps, batch_size)
         if self._mirror is not None:
             self._mirror.push()
         self._launched += [(names, row) for row in rows.unbind()]
@@ -228,8 +232,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         try:
             result = self._engine.update(self, batch, tau=self.tau if move_targets else 0.0)
         except CannotCompileError as error:
-            self._engine_fits = False
-            self._tell_engine(f"eager: torch cannot compile this policy ({error})")
+            self._leave_engine(error)
             return super()._update_once(batch, move_targets=move_targets)
         if self.engine_compile_seconds > before:
             self.logger.record("time/compile_seconds", self.engine_compile_seconds)
@@ -242,14 +245,19 @@ class SAC(EntropyControlled, StableBaselines3SAC):
             from entroreg.agents.engine.compiling import why_not_compile  # takes seconds to import
 
             compiler = why_not_compile(self.device.type)
-            own = "" if type(self)._update is SAC._update else f"{type(self).__name__} has an _update of its own"
-            reason = compiler or own or why_not_sac(self)
+            cls = type(self)
+            own = [name for name in _IN_THE_ENGINE if getattr(cls, name) is not getattr(SAC, name)]
+            reason = compiler or (f"{cls.__name__} has {own[0]} of its own" if own else why_not_sac(self))
             self._engine_fits = not reason
             if reason:
                 self._tell_engine(f"eager: {reason}")
             if compiler is not None:
                 warnings.warn(f"the engine stays eager: {compiler}", stacklevel=2)
         return self._engine_fits
+
+    def _leave_engine(self, error: CannotCompileError) -> None:
+        self._engine_fits = False
+        self._tell_engine(f"eager: torch cannot compile this policy ({error})")
 
     def _tell_engine(self, status: str) -> None:
         if status != self.engine_status:
@@ -299,4 +307,5 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         return {"entropy_bound": measures.tanh_gaussian_entropy_bound(base.scale.log()).mean()}
 
 
+_IN_THE_ENGINE = ("_update", "_critic_target", "_update_targets", "_entropy_bound")
 _NOT_SAVED = ("_engine", "_engine_fits", "_launched", "_mirror", "_numpy_actor", "engine_status")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 CONSTANTS = 6
+_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def adam_step(
@@ -74,16 +75,17 @@ class AdamState:
                     "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 }
         entries = [optimizer.state[parameter] for parameter in self.parameters]
+        self._held = [entry[key] for entry in entries for key in _KEYS]
         self.exp_avgs: list[Tensor] = [entry["exp_avg"] for entry in entries]
         self.exp_avg_sqs: list[Tensor] = [entry["exp_avg_sq"] for entry in entries]
-        self._state, self._first = optimizer.state, entries[0]["exp_avg"]
         # Views as arrays: to count with tensors would take longer than the optimiser's arithmetic.
         self._steps = [entry["step"].numpy() for entry in entries]
 
     def is_live(self) -> bool:
         """Whether these are still the optimiser's tensors; loading a state replaces them."""
         state = self._optimizer.state
-        return state is self._state and state[self.parameters[0]].get("exp_avg") is self._first
+        now = (state.get(parameter, {}).get(key) for parameter in self.parameters for key in _KEYS)
+        return all(tensor is held for tensor, held in zip(now, self._held, strict=True))
 
     def constants(self) -> tuple[float, ...]:
         """Return ``adam_constants`` of the next step."""

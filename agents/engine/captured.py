@@ -102,13 +102,28 @@ class CapturedUpdates:
         inputs = torch.tensor([[*row, rows] for row in constants], dtype=torch.float64)
         self._inputs.copy_(inputs, non_blocking=True)  # from unpinned memory: staged at once, sent in its turn
         self._discounts.fill_(gamma)
-        if self._target[0].device.type == "cuda" and self._graph is None:
-            self._capture()
         if self._graph is None:
             self._take_updates()
         else:
             self._graph.replay()
         return torch.stack(self._rows)
+
+    @torch.no_grad()
+    def capture(self) -> None:
+        """Capture the updates, after a rehearsal that compiles; what the rehearsal changes is put back."""
+        changed = [*_tensors(self._players), *self._target]
+        before = [tensor.clone() for tensor in changed]
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._take_updates()
+        torch.cuda.current_stream().wait_stream(stream)
+        for tensor, value in zip(changed, before, strict=True):
+            tensor.copy_(value)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._take_updates()
+        self._graph = graph
 
     def _take_updates(self) -> None:
         self._rows = []
@@ -141,22 +156,6 @@ class CapturedUpdates:
             noise,
             next_noise,
         )
-
-    def _capture(self) -> None:
-        """Capture the updates, after a rehearsal that compiles; what the rehearsal changes is put back."""
-        changed = [*_tensors(self._players), *self._target]
-        before = [tensor.clone() for tensor in changed]
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._take_updates()
-        torch.cuda.current_stream().wait_stream(stream)
-        for tensor, value in zip(changed, before, strict=True):
-            tensor.copy_(value)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._take_updates()
-        self._graph = graph
 
 
 def _tensors(players: Sequence[AdamState]) -> list[Tensor]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ from entroreg.agents.engine.sac_update import (
     sac_update,
 )
 from entroreg.agents.packed_replay import PackedReplayBuffer
+from entroreg.agents.random_streams import RandomStreams
 from entroreg.controllers import Dual, Fixed
 from entroreg.controllers.dual import DualProblem
 
@@ -30,11 +33,15 @@ class CannotCompileError(RuntimeError):
     """Torch cannot compile an update; nothing has been changed."""
 
 
+# Where parameters stand in their modules: what stands there may be replaced.
+_Places: TypeAlias = list[tuple[dict[str, Any], str]]
+
+
 class _Graph(NamedTuple):
     """A compiled update and the tensors that each call fills anew."""
 
     update: Callable[..., tuple[Tensor, Tensor]]
-    target: list[Tensor]
+    target: _Places
     noise: Tensor
     discounts: Tensor
     constants: Tensor
@@ -85,18 +92,30 @@ class Engine:
         return self._first_call(signature, agent, samples, tau)
 
     def _first_call(self, signature: tuple[Any, ...], *arguments: Any) -> tuple[tuple[str, ...], Tensor]:
-        from entroreg.agents.engine.compiling import COMPILE_ERRORS, compile_update  # takes seconds to import
+        from entroreg.agents.engine.compiling import compile_update  # takes seconds to import
 
-        started = time.perf_counter()
         agent, samples, _ = arguments
         graph = _build(agent, samples, compile_update)
-        try:
+        with self._compiling(agent.device):
             result = self._call(graph, *arguments)
-        except COMPILE_ERRORS as error:
-            raise CannotCompileError(str(error).strip().partition("\n")[0]) from error
         self._graphs[signature] = graph
-        self.compile_seconds += time.perf_counter() - started
         return result
+
+    @contextmanager
+    def _compiling(self, device: torch.device) -> Iterator[None]:
+        """Count the time; where torch cannot compile, put the random numbers back and say so."""
+        from entroreg.agents.engine.compiling import COMPILE_ERRORS  # takes seconds to import
+
+        started, before = time.perf_counter(), RandomStreams(device)
+        try:
+            with warnings.catch_warnings():
+                # Of torch about its own code: where warnings are errors they would end the attempt.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                yield
+        except COMPILE_ERRORS as error:
+            before.restore()
+            raise CannotCompileError(_first_sentence(error)) from error
+        self.compile_seconds += time.perf_counter() - started
 
     def _call(self, graph: _Graph, agent: Any, samples: Any, tau: float) -> tuple[tuple[str, ...], Tensor]:
         actor, critic = self._state(agent.actor.optimizer), self._state(agent.critic.optimizer)
@@ -109,7 +128,7 @@ class Engine:
         row, entropy = graph.update(
             _player(actor),
             _player(critic),
-            graph.target,
+            _standing(graph.target),
             temperature,
             Batch(
                 samples.observations,
@@ -171,7 +190,10 @@ class Engine:
         update, target = _pure_update(agent)
         alpha = None if isinstance(agent.controller, Dual) else agent.controller.value
         compiled = compile_update(update, agent.device)
-        return CapturedUpdates(compiled, players, target, alpha, table, batch_size, updates)
+        captured = CapturedUpdates(compiled, players, _standing(target), alpha, table, batch_size, updates)
+        with self._compiling(agent.device):
+            captured.capture()
+        return captured
 
     def _temperature(
         self, graph: _Graph, agent: Any, samples: Any
@@ -203,7 +225,7 @@ def can_launch(agent: Any) -> bool:
     )
 
 
-def _pure_update(agent: Any) -> tuple[Callable[..., tuple[Tensor, Tensor]], list[Tensor]]:
+def _pure_update(agent: Any) -> tuple[Callable[..., tuple[Tensor, Tensor]], _Places]:
     """Return the update of an agent, not compiled, and the target parameters in the order that it expects."""
     agent.policy.set_training_mode(True)  # the mode at the first call is the graph's for good
     networks = Networks(
@@ -214,20 +236,36 @@ def _pure_update(agent: Any) -> tuple[Callable[..., tuple[Tensor, Tensor]], list
         agent.actor.action_dist.epsilon,
     )
     problem = agent.controller.problem if isinstance(agent.controller, Dual) else None
-    named = dict(agent.critic_target.named_parameters())
-    return sac_update(networks, problem, agent.entropy_backup), [named[name] for name in networks.critic_names]
+    places = [_place(agent.critic_target, name) for name in networks.critic_names]
+    return sac_update(networks, problem, agent.entropy_backup), places
+
+
+def _place(network: torch.nn.Module, name: str) -> tuple[dict[str, Any], str]:
+    module, _, own_name = name.rpartition(".")
+    return network.get_submodule(module)._parameters, own_name
+
+
+def _standing(places: _Places) -> list[Tensor]:
+    return [parameters[name] for parameters, name in places]
+
+
+def _first_sentence(error: Exception) -> str:
+    """Return what an error of torch says, without the trace that follows it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def _build(agent: Any, samples: Any, compile_update: Callable[..., Any]) -> _Graph:
     update, target = _pure_update(agent)
+    dtype = _standing(target)[0].dtype
     dual_dtype = agent.log_ent_coef.dtype if isinstance(agent.controller, Dual) else torch.float32
     batch_size, dimensions = samples.actions.shape
     return _Graph(
         compile_update(update, agent.device),
         target,
-        torch.empty(2, batch_size, dimensions, dtype=target[0].dtype, device=agent.device),
+        torch.empty(2, batch_size, dimensions, dtype=dtype, device=agent.device),
         torch.empty(batch_size, 1, device=agent.device),
-        torch.empty(2 * CONSTANTS + 1, dtype=target[0].dtype),
+        torch.empty(2 * CONSTANTS + 1, dtype=dtype),
         torch.empty(CONSTANTS + 3, dtype=dual_dtype),
     )
 

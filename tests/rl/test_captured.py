@@ -16,7 +16,7 @@ from torch import Tensor
 from entroreg import Dual
 from entroreg.agents import SAC
 from entroreg.agents.engine.captured import CapturedUpdates, DeviceTable
-from entroreg.agents.engine.engine import Engine, _numbers, _pure_update
+from entroreg.agents.engine.engine import Engine, _numbers, _pure_update, _standing
 from entroreg.agents.packed_replay import PackedReplayBuffer
 
 BATCH = 16
@@ -49,13 +49,13 @@ def test_the_device_table_follows_the_buffer(envs: int) -> None:
 
 def _captured(agent: Any, updates: int) -> tuple[CapturedUpdates, Any]:
     engine = Engine()
-    update, target = _pure_update(agent)
+    update, places = _pure_update(agent)
     learned = isinstance(agent.controller, Dual)
     optimizers = [agent.actor.optimizer, agent.critic.optimizer, *([agent.ent_coef_optimizer] if learned else [])]
     players = [engine._state(optimizer) for optimizer in optimizers]
     alpha = None if learned else agent.controller.value
     table = DeviceTable(agent.replay_buffer, agent.device)
-    return CapturedUpdates(update, players, target, alpha, table, BATCH, updates), players
+    return CapturedUpdates(update, players, _standing(places), alpha, table, BATCH, updates), players
 
 
 def _sampled_eagerly(agent: Any, taus: list[float]) -> None:
@@ -96,7 +96,7 @@ def test_a_graph_fits_until_the_tensors_are_others(build: Callable[..., Any]) ->
     agent = build(SAC).learn(30)
     launched, _ = _captured(agent, updates=1)
     assert launched.fits()
-    agent.set_parameters(agent.get_parameters())  # in place, but for the optimiser's moments
+    agent.set_parameters(copy.deepcopy(agent.get_parameters()))  # in place, but for the optimiser's moments
     assert not launched.fits()
     launched, _ = _captured(agent, updates=1)
     agent.policy.load_state_dict(agent.policy.state_dict())
