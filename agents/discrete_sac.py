@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -29,14 +30,17 @@ from entroreg.agents.discrete_policy import (
     MlpPolicy,
     MultiInputPolicy,
 )
-from entroreg.agents.entropy_controlled import EntropyControlled, optimizer_step
+from entroreg.agents.engine.discrete_engine import DiscreteSACEngine
+from entroreg.agents.engine.eligibility import why_not_discrete_sac, why_not_own
+from entroreg.agents.entropy_controlled import optimizer_step
+from entroreg.agents.on_engine import OnEngine
 from entroreg.controllers import Target
 
 # 0.98 log|A| diverges for few actions and -|A| collapses alpha: see docs in README, "Discrete actions".
 TARGET_SHARE = 0.7
 
 
-class DiscreteSAC(EntropyControlled):
+class DiscreteSAC(OnEngine):
     r"""SAC for ``Discrete`` actions: expectations over all actions in place of samples.
 
     $$V(s) = \sum_a \pi(a|s) [Q(s, a) - \alpha \log \pi(a|s)]$$
@@ -74,6 +78,8 @@ class DiscreteSAC(EntropyControlled):
         double_average_q: mean of the critics in place of their minimum.
         q_clip: half-width c of the Q-clip loss, or None; the paper uses 0.5.
         entropy_penalty: weight of (H_reference - H)^2 in the policy's loss; the paper uses 0.5.
+        engine: "auto" compiles the update after ``engine_starts`` updates (5,000), "compiled" at once, "eager"
+            never.
 
     Raises:
         TypeError: ent_coef of a wrong kind.
@@ -130,6 +136,7 @@ class DiscreteSAC(EntropyControlled):
         double_average_q: bool = False,
         q_clip: float | None = None,
         entropy_penalty: float = 0.0,
+        engine: str = "auto",
     ) -> None:
         super().__init__(
             policy,
@@ -161,6 +168,7 @@ class DiscreteSAC(EntropyControlled):
         self.double_average_q = double_average_q
         self.q_clip = None if q_clip is None else _checks.require_positive("q_clip", q_clip)
         self.entropy_penalty = _checks.require_number("entropy_penalty", entropy_penalty, low=0.0)
+        self._request_engine(engine, DiscreteSACEngine())
         self._request_ent_coef(ent_coef, target_entropy)
         if _init_setup_model:
             self._setup_model()
@@ -171,6 +179,7 @@ class DiscreteSAC(EntropyControlled):
                 f"actions must be numbered from 0, got Discrete(start={self.action_space.start}): wrap the "
                 "environment, because Stable-Baselines3 passes on indices"
             )
+        self._setup_engine()
         super()._setup_model()
         self.actor, self.critic = self.policy.actor, self.policy.critic
         self.critic_target = self.policy.critic_target
@@ -225,9 +234,11 @@ class DiscreteSAC(EntropyControlled):
             old = [q.gather(1, actions) for q in self.critic_target(batch.observations)]
         return losses.clipped_critic_loss(taken, old, target, self.q_clip)
 
-    def _pool(self, q_values: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-        stacked = torch.stack(list(q_values))
-        return stacked.mean(dim=0) if self.double_average_q else stacked.amin(dim=0)
+    def _pool(self, q_values: Sequence[Tensor]) -> Tensor:
+        return losses.pool(q_values, average=self.double_average_q)
+
+    def _why_not_engine(self) -> str | None:
+        return why_not_own(self, DiscreteSAC, _IN_THE_ENGINE) or why_not_discrete_sac(self)
 
     def learn(
         self,
@@ -242,3 +253,6 @@ class DiscreteSAC(EntropyControlled):
         return super().learn(
             total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
         )
+
+
+_IN_THE_ENGINE = ("_update", "_critic_loss", "_pool", "_update_targets")

@@ -112,3 +112,17 @@ def discrete_value(log_probs: Tensor, q_values: Tensor, alpha: Tensor) -> Tensor
         Christodoulou (2019), arXiv 1910.07207, eq. 10.
     """
     return (log_probs.exp() * (q_values - alpha * log_probs)).sum(dim=1, keepdim=True)
+
+
+def pool(q_values: Sequence[Tensor], *, average: bool) -> Tensor:
+    """Return one value for each action: the mean of the critics (SD-SAC's double average) or their minimum.
+
+    Args:
+        q_values: one (B, A) tensor for each critic.
+        average: whether the mean is meant.
+
+    Returns:
+        (B, A).
+    """
+    stacked = torch.stack(list(q_values))
+    return stacked.mean(dim=0) if average else stacked.amin(dim=0)

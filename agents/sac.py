@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -17,22 +15,21 @@ from stable_baselines3.sac import SAC as StableBaselines3SAC
 from stable_baselines3.sac.policies import SACPolicy
 from torch import Tensor
 
-from entroreg import _checks, measures
+from entroreg import measures
 from entroreg.agents import losses, numpy_actor, packed_replay
 from entroreg.agents.actor_mirror import ActorMirror
 from entroreg.agents.controller_state import AnyController
-from entroreg.agents.engine.eligibility import why_not_sac
-from entroreg.agents.engine.engine import CannotCompileError, Engine, can_launch
-from entroreg.agents.entropy_controlled import EntropyControlled, optimizer_step
+from entroreg.agents.engine.eligibility import why_not_own, why_not_sac
+from entroreg.agents.engine.engine import CannotCompileError
+from entroreg.agents.engine.sac_engine import SACEngine, can_launch
+from entroreg.agents.entropy_controlled import optimizer_step
+from entroreg.agents.on_engine import OnEngine
 from entroreg.controllers import Target
 
-ENGINES = ("auto", "compiled", "eager")
-ENGINE_STARTS = 5_000  # updates: about where the time that compiling takes has been saved again
 _LAUNCHED_UNREAD = 100  # updates after which a GPU is waited for, to stop soon after a loss became NaN
-_LOG = logging.getLogger(__name__)
 
 
-class SAC(EntropyControlled, StableBaselines3SAC):
+class SAC(OnEngine, StableBaselines3SAC):
     r"""SAC with any entropy controller of the core; everything else is ``stable_baselines3.SAC``.
 
     $$\max_\pi \mathbb{E} \sum_t r_t \quad \text{s.t.} \quad \mathbb{E}[-\log\pi(a_t|s_t)] \ge \bar H$$
@@ -65,6 +62,8 @@ class SAC(EntropyControlled, StableBaselines3SAC):
     Reference:
         Haarnoja et al. (2018), "Soft Actor-Critic Algorithms and Applications", arXiv 1812.05905.
     """
+
+    _engine: SACEngine
 
     def __init__(
         self,
@@ -129,18 +128,14 @@ class SAC(EntropyControlled, StableBaselines3SAC):
             _init_setup_model=False,
         )
         self.entropy_backup = entropy_backup
-        self.engine = engine
-        self.engine_starts = ENGINE_STARTS
-        self._engine = Engine()
-        self._engine_fits: bool | None = None
+        self._request_engine(engine, SACEngine())
         self._launched: list[tuple[tuple[str, ...], Tensor]] = []
         self._request_ent_coef(ent_coef, target_entropy)
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        _checks.require_choice("engine", self.engine, ENGINES)
-        self.engine_status = f"eager until update {self.engine_starts}" if self.engine == "auto" else self.engine
+        self._setup_engine()
         requested, target = self.ent_coef, self.target_entropy
         own_buffer = self.replay_buffer_class is None
         # Stable-Baselines3 would call float() on a controller or a schedule: it sees values of its own kind.
@@ -163,13 +158,7 @@ class SAC(EntropyControlled, StableBaselines3SAC):
             elif self.device.type == "cpu":
                 self._numpy_actor = numpy_actor.NumpyActor(self.actor)
 
-    @property
-    def engine_compile_seconds(self) -> float:
-        """Seconds spent in compiling the update so far."""
-        return self._engine.compile_seconds
-
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        self._engine_fits = None  # the optimiser or the policy may have been changed since the last call
         if self._mirror is not None:
             self._mirror.push_now()
         return super()._setup_learn(*args, **kwargs)
@@ -221,50 +210,8 @@ class SAC(EntropyControlled, StableBaselines3SAC):
         if launched:
             super()._log_update(launched[0][0], [row for _, row in launched])
 
-    def _engine_is_on(self) -> bool:
-        starts = {"auto": self.engine_starts, "compiled": 0, "eager": math.inf}[self.engine]
-        return self._n_updates >= starts and self._check_engine()
-
-    def _update_once(self, batch: Any, *, move_targets: bool) -> tuple[tuple[str, ...], Tensor]:
-        if not self._engine_is_on():
-            return super()._update_once(batch, move_targets=move_targets)
-        before = self.engine_compile_seconds
-        try:
-            result = self._engine.update(self, batch, tau=self.tau if move_targets else 0.0)
-        except CannotCompileError as error:
-            self._leave_engine(error)
-            return super()._update_once(batch, move_targets=move_targets)
-        if self.engine_compile_seconds > before:
-            self.logger.record("time/compile_seconds", self.engine_compile_seconds)
-            self._tell_engine(f"compiled in {self.engine_compile_seconds:.1f} s")
-        return result
-
-    def _check_engine(self) -> bool:
-        """Whether the engine can take this agent; found out once for each ``learn``, and said."""
-        if self._engine_fits is None:
-            from entroreg.agents.engine.compiling import why_not_compile  # takes seconds to import
-
-            compiler = why_not_compile(self.device.type)
-            cls = type(self)
-            own = [name for name in _IN_THE_ENGINE if getattr(cls, name) is not getattr(SAC, name)]
-            reason = compiler or (f"{cls.__name__} has {own[0]} of its own" if own else why_not_sac(self))
-            self._engine_fits = not reason
-            if reason:
-                self._tell_engine(f"eager: {reason}")
-            if compiler is not None:
-                warnings.warn(f"the engine stays eager: {compiler}", stacklevel=2)
-        return self._engine_fits
-
-    def _leave_engine(self, error: CannotCompileError) -> None:
-        self._engine_fits = False
-        self._tell_engine(f"eager: torch cannot compile this policy ({error})")
-
-    def _tell_engine(self, status: str) -> None:
-        if status != self.engine_status:
-            self.engine_status = status
-            _LOG.info("engine: %s", status)
-            if self.verbose:
-                print(f"engine: {status}")
+    def _why_not_engine(self) -> str | None:
+        return why_not_own(self, SAC, _IN_THE_ENGINE) or why_not_sac(self)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), *_NOT_SAVED]
@@ -308,4 +255,4 @@ class SAC(EntropyControlled, StableBaselines3SAC):
 
 
 _IN_THE_ENGINE = ("_update", "_critic_target", "_update_targets", "_entropy_bound")
-_NOT_SAVED = ("_engine", "_engine_fits", "_launched", "_mirror", "_numpy_actor", "engine_status")
+_NOT_SAVED = ("_launched", "_mirror", "_numpy_actor")

@@ -16,7 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from entroreg.agents import SAC, DiscreteSAC, SACPopulation
 from entroreg.agents.discrete_sac import TARGET_SHARE
 from entroreg.agents.ent_coef import constant_of, initial_alpha_of
-from entroreg.agents.sac import ENGINE_STARTS
+from entroreg.agents.on_engine import ENGINE_STARTS
 from entroreg.benchmarks.errors import MISSING, USAGE, UserError, unknown_name
 from entroreg.benchmarks.options import AgentOptions, TrainDiscreteSAC, TrainOptions, TrainSAC, kind_of, runs_of
 from entroreg.controllers import Dual
@@ -74,7 +74,7 @@ def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | Discrete
                 q_clip=remedies.q_clip,
                 entropy_penalty=remedies.entropy_penalty,
             )
-        return SAC(policy, env, engine=options.engine, **arguments)
+        return SAC(policy, env, **arguments)
 
 
 def build_population(options: TrainSAC, envs: Sequence[gym.Env[Any, Any]]) -> SACPopulation:
@@ -96,8 +96,9 @@ def build_population(options: TrainSAC, envs: Sequence[gym.Env[Any, Any]]) -> SA
         arguments = _arguments(options, envs[0])
         del arguments["seed"]
         pays = _updates(options.agent, options.run.steps) >= ENGINE_STARTS
-        engine = options.engine if options.engine != "auto" else "compiled" if pays else "eager"
-        return SACPopulation(policy, functools.partial(next, iter(envs)), seeds, engine=engine, **arguments)
+        if arguments["engine"] == "auto":
+            arguments["engine"] = "compiled" if pays else "eager"
+        return SACPopulation(policy, functools.partial(next, iter(envs)), seeds, **arguments)
 
 
 def _policy_for(options: TrainOptions, env: gym.Env[Any, Any]) -> str:
@@ -135,6 +136,7 @@ def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
         "entropy_backup": agent.entropy_backup,
         "seed": run.seed,
         "device": run.device,
+        "engine": agent.engine,
     }
     if not agent.needs_own_dual:
         return {**shared, "ent_coef": ent_coef, "target_entropy": agent.target_entropy}

@@ -87,6 +87,8 @@ class AgentOptions:
     """Of the coefficient alone; the agent's if left out."""
     entropy_backup: bool = True
     """Whether the Bellman target contains the next state's entropy."""
+    engine: Literal["auto", "compiled", "eager"] = "auto"
+    """When the update is compiled: after 5,000 updates, at once, or never."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "buffer_size", "train_freq"):
@@ -131,8 +133,6 @@ class TrainSAC:
 
     run: RunOptions
     agent: AgentOptions = field(default_factory=AgentOptions)
-    engine: Literal["auto", "compiled", "eager"] = "auto"
-    """When the update is compiled: after 5,000 updates, at once, or never."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from entroreg.agents.engine.adam import CONSTANTS, AdamState
-from entroreg.agents.engine.sac_update import Batch, GivenAlpha, LearnedAlpha, Player
+from entroreg.agents.engine.player import GivenAlpha, LearnedAlpha, Player
+from entroreg.agents.engine.sac_update import Batch
 from entroreg.agents.packed_replay import PackedReplayBuffer, unpack
 
 _NETWORKS = 2 * CONSTANTS + 1  # numbers of an update that are the networks': Adam's twice, and tau

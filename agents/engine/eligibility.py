@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,23 @@ from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.sac.policies import Actor
 from torch import nn
 
+from entroreg.agents.discrete_policy import CategoricalActor, DiscreteCritic
 from entroreg.agents.engine.adam import why_not_adam
 
 # They draw random numbers or change buffers in a forward pass.
 _IMPURE = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.modules.instancenorm._InstanceNorm)
+
+
+def why_not_own(agent: Any, cls: type, methods: Sequence[str]) -> str | None:
+    """Return which of the methods that the engine replaces an agent has of its own, or None.
+
+    Args:
+        agent: an instance of cls.
+        cls: class of the agents that the engine knows.
+        methods: their names.
+    """
+    own = [name for name in methods if getattr(type(agent), name) is not getattr(cls, name)]
+    return f"{type(agent).__name__} has {own[0]} of its own" if own else None
 
 
 def why_not_sac(agent: Any) -> str | None:
@@ -31,22 +45,42 @@ def why_not_sac(agent: Any) -> str | None:
         return f"{type(actor).__name__} has an action_log_prob of its own"
     if type(critic).forward is not ContinuousCritic.forward:
         return f"{type(critic).__name__} has a forward of its own"
-    for network in (actor, critic, agent.critic_target):
+    return _why_not_pure(actor, critic, agent.critic_target) or _why_not_optimized(actor, critic)
+
+
+def why_not_discrete_sac(agent: Any) -> str | None:
+    """Return why the engine cannot take an agent, in words for its log, or None where it can.
+
+    Args:
+        agent: DiscreteSAC, set up.
+    """
+    actor, critic = agent.actor, agent.critic
+    if type(actor).log_probs is not CategoricalActor.log_probs:
+        return f"{type(actor).__name__} has log_probs of its own"
+    if type(critic).forward is not DiscreteCritic.forward:
+        return f"{type(critic).__name__} has a forward of its own"
+    targets = agent.critic_target, agent.policy.actor_target
+    return _why_not_pure(actor, critic, *targets) or _why_not_optimized(actor, critic)
+
+
+def _why_not_pure(*networks: Any) -> str | None:
+    """Return why some forward pass is no pure function of the parameters."""
+    for network in networks:
         for name, module in network.named_modules():
             if isinstance(module, _IMPURE):
                 return f"{name} is a {type(module).__name__}, which is no pure function of its parameters"
         buffers = [name for name, _ in network.named_buffers()]
         if buffers:
             return f"{type(network).__name__} has buffers ({buffers[0]}), which a forward pass may change"
-    for network in (actor, critic):
-        reason = _why_not_optimized(network)
-        if reason is not None:
-            return reason
     return None
 
 
-def _why_not_optimized(network: Any) -> str | None:
-    """Return why the engine cannot take the optimiser's step of a network."""
+def _why_not_optimized(*networks: Any) -> str | None:
+    """Return why the engine cannot take an optimiser's step."""
+    return next(filter(None, map(_why_not_stepped, networks)), None)
+
+
+def _why_not_stepped(network: Any) -> str | None:
     name, optimizer = type(network).__name__, network.optimizer
     parameters = list(network.parameters())
     if {id(parameter) for parameter in parameters} != _optimized(optimizer):

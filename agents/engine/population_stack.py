@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from entroreg.agents.engine.adam import AdamState
-from entroreg.agents.engine.engine import _names
-from entroreg.agents.engine.sac_update import Player
+from entroreg.agents.engine.engine import names_of
+from entroreg.agents.engine.player import Player
 from entroreg.controllers import Dual
 
 
@@ -80,7 +80,7 @@ def _optimizers(agent: Any) -> list[torch.optim.Optimizer]:
 def _tensors(agent: Any, states: Sequence[AdamState]) -> list[list[Tensor]]:
     """Return the target's parameters in the critic's order, then parameters and moments of each optimiser."""
     named = dict(agent.critic_target.named_parameters())
-    groups = [[named[name] for name in _names(agent.critic)]]
+    groups = [[named[name] for name in names_of(agent.critic)]]
     for state in states:
         groups += [state.parameters, state.exp_avgs, state.exp_avg_sqs]
     return groups

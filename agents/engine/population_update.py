@@ -8,18 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from entroreg.agents.engine.engine import _names, _signature
+from entroreg.agents.engine.engine import signature_of
+from entroreg.agents.engine.player import DUAL_METRICS, GivenAlpha, LearnedAlpha
 from entroreg.agents.engine.population_stack import Stack
-from entroreg.agents.engine.sac_update import (
-    DUAL_METRICS,
-    METRICS,
-    Batch,
-    GivenAlpha,
-    LearnedAlpha,
-    Networks,
-    sac_update,
-)
-from entroreg.controllers import Dual
+from entroreg.agents.engine.sac_engine import SACEngine
+from entroreg.agents.engine.sac_update import METRICS, Batch
 
 
 class Draw(NamedTuple):
@@ -77,7 +70,7 @@ class PopulationEngine:
         temperature = _temperature(agents, stack)
         constants = stack.constants(move_targets=move_targets)
         inputs = (stack.actor, stack.critic, stack.target, temperature, _batch(agents, draws), constants)
-        signature = _signature(agents[0], draws[0].samples)
+        signature = signature_of(agents[0], draws[0].samples, SACEngine.options)
         update = self._updates.get(signature)
         row, entropy = self._first_call(signature, inputs) if update is None else update(*inputs)
         stack.count_step()
@@ -127,10 +120,7 @@ def _stack_any(values: Sequence[Any]) -> Any:
 
 def _vmapped(agent: Any) -> Callable[..., tuple[Tensor, Tensor]]:
     """Return the update of agents like this one; their own parameters take the place of its modules'."""
-    names = _names(agent.actor), _names(agent.critic)
-    networks = Networks(agent.actor, names[0], agent.critic, names[1], agent.actor.action_dist.epsilon)
-    problem = agent.controller.problem if isinstance(agent.controller, Dual) else None
-    single = sac_update(networks, problem, agent.entropy_backup)
+    single, _ = SACEngine.pure_update(agent)
 
     def update(*inputs: Any) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor] = torch.vmap(single)(*inputs)

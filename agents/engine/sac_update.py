@@ -14,21 +14,21 @@ from torch.nn import functional as F
 
 from entroreg import measures
 from entroreg.agents import losses
-from entroreg.agents.engine.adam import CONSTANTS, adam_step
+from entroreg.agents.engine.adam import CONSTANTS
+from entroreg.agents.engine.player import (
+    GivenAlpha,
+    LearnedAlpha,
+    Player,
+    coefficients,
+    dual_step,
+    take_step,
+    total_of,
+)
 from entroreg.controllers.dual import DualProblem
 
 # In the order of their causes: the first that is not finite is named.
 METRICS = ("entropy_bound", "critic_loss", "critic_gradient", "actor_loss", "actor_gradient")
-DUAL_METRICS = ("alpha", "entropy", "target_entropy", "dual_loss")
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-
-
-class Player(NamedTuple):
-    """Parameters of a network and their moments in Adam, in the optimiser's order."""
-
-    parameters: Sequence[Tensor]
-    exp_avgs: Sequence[Tensor]
-    exp_avg_sqs: Sequence[Tensor]
 
 
 class Batch(NamedTuple):
@@ -42,25 +42,6 @@ class Batch(NamedTuple):
     discounts: Tensor
     noise: Tensor
     next_noise: Tensor
-
-
-class LearnedAlpha(NamedTuple):
-    """Alpha as a dual variable that the update learns.
-
-    Attributes:
-        dual: log alpha (1,) with its moments.
-        constants: (9,) float32: Adam's, then target entropy, smallest and largest log alpha.
-    """
-
-    dual: Player
-    constants: Tensor
-
-
-class GivenAlpha(NamedTuple):
-    """Alpha as a controller gave it, which takes its step outside: scalars, or (B, 1)."""
-
-    alpha: Tensor
-    next_alpha: Tensor
 
 
 class Networks(NamedTuple):
@@ -139,7 +120,7 @@ def sac_update(
         batch: Batch,
         constants: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        alpha, next_alpha = _coefficients(temperature)
+        alpha, next_alpha = coefficients(temperature)
         next_actions, next_log_probs, _ = sample(actor.parameters, batch.next_observations, batch.next_noise)
         next_values = smallest(q_values(target, batch.next_observations, next_actions))
         if entropy_backup:
@@ -155,11 +136,11 @@ def sac_update(
             return losses.actor_loss(log_probs, values, alpha), (log_probs, log_std)
 
         critic_gradients, critic_value = grad_and_value(critic_loss)(list(critic.parameters))
-        critic_parameters = _step(critic, critic_gradients, constants[:CONSTANTS])
+        critic_parameters = take_step(critic, critic_gradients, constants[:CONSTANTS])
         actor_gradients, (actor_value, (log_probs, log_std)) = grad_and_value(actor_loss, has_aux=True)(
             list(actor.parameters)
         )
-        _step(actor, actor_gradients, constants[CONSTANTS : 2 * CONSTANTS])
+        take_step(actor, actor_gradients, constants[CONSTANTS : 2 * CONSTANTS])
         tau = constants[2 * CONSTANTS]
         for old, new in zip(target, critic_parameters, strict=True):
             old.copy_((1 - tau) * old + tau * new)
@@ -168,51 +149,13 @@ def sac_update(
         metrics = [
             measures.tanh_gaussian_entropy_bound(log_std).mean(),
             critic_value,
-            _total(critic_gradients),
+            total_of(critic_gradients),
             actor_value,
-            _total(actor_gradients),
+            total_of(actor_gradients),
         ]
         if isinstance(temperature, LearnedAlpha):
             assert problem is not None
-            metrics = [*_dual_step(problem, temperature, alpha, entropy), *metrics]
+            metrics = [*dual_step(problem, temperature, alpha, entropy), *metrics]
         return torch.stack([metric.float() for metric in metrics]), entropy
 
     return update
-
-
-def _coefficients(temperature: LearnedAlpha | GivenAlpha) -> tuple[Tensor, Tensor]:
-    if isinstance(temperature, GivenAlpha):
-        return temperature.alpha, temperature.next_alpha
-    (log_alpha,) = temperature.dual.parameters
-    alpha = log_alpha.exp().reshape(())
-    return alpha, alpha
-
-
-def _dual_step(problem: DualProblem, temperature: LearnedAlpha, alpha: Tensor, entropy: Tensor) -> list[Tensor]:
-    """Take the step of the dual variable in place and return its metrics."""
-    target, log_minimum, log_maximum = temperature.constants[CONSTANTS:].unbind()
-    (log_alpha,) = temperature.dual.parameters
-    gradient, loss = grad_and_value(problem.dual_loss)(log_alpha, problem.violation(entropy, target))
-    adam = temperature.constants[:CONSTANTS]
-    _step(temperature.dual, [gradient], adam, lambda new: torch.clamp(new, log_minimum, log_maximum))
-    return [alpha, entropy.mean(), target, loss]
-
-
-def _step(
-    player: Player,
-    gradients: Sequence[Tensor],
-    constants: Tensor,
-    project: Callable[[Tensor], Tensor] = lambda new: new,
-) -> list[Tensor]:
-    """Take Adam's step in place and return the new parameters, of which gradients may be taken."""
-    new, moments, squares = adam_step(player.parameters, gradients, player.exp_avgs, player.exp_avg_sqs, constants)
-    new = [project(parameter) for parameter in new]
-    for olds, news in zip(player, (new, moments, squares), strict=True):
-        for old, value in zip(olds, news, strict=True):
-            old.copy_(value)
-    return new
-
-
-def _total(gradients: Sequence[Tensor]) -> Tensor:
-    """Return a number that is NaN or infinite where any gradient is."""
-    return torch.stack([gradient.sum() for gradient in gradients]).sum()

@@ -21,8 +21,7 @@ import pytest
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from entroreg.agents import SAC
-from entroreg.agents import sac as sac_module
+from entroreg.agents import SAC, on_engine
 from entroreg.agents.engine import compiling
 from entroreg.agents.engine.engine import Engine
 
@@ -39,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     SAC.train = _counted("train", SAC.train)  # type: ignore[method-assign]
     Engine.update = _counted("engine", Engine.update)  # type: ignore[method-assign]
     if UPDATE != "eager":
-        sac_module.ENGINE_STARTS = 0
+        on_engine.ENGINE_STARTS = 0
     if UPDATE == "engine":
         compiling.compile_update = lambda update, device: update  # type: ignore[assignment]
     stable_baselines3.SAC = SAC  # type: ignore[misc]

@@ -143,11 +143,15 @@ class Twins:
     """An agent on the engine and an eager one: one replay buffer, one state, in which training has begun.
 
     Args:
-        settings: makes the arguments of SAC, anew for each of the two.
+        settings: makes the arguments of the agent, anew for each of the two.
         double: whether all that is learned is float64.
+        cls: class of the agent.
     """
 
-    def __init__(self, settings: Callable[[], dict[str, Any]] = dict, *, double: bool = False) -> None:
+    def __init__(
+        self, settings: Callable[[], dict[str, Any]] = dict, *, double: bool = False, cls: Any = SAC
+    ) -> None:
+        self.cls = cls
         self.batch_size: int = settings().get("batch_size", 32)
         self.engine, self.eager = (self._make(engine, settings(), double) for engine in ("compiled", "eager"))
         self.engine.learn(150 * self.engine.n_envs)
@@ -159,16 +163,15 @@ class Twins:
         self.eager.train(50, self.batch_size)
         self.copy(self.eager, self.engine)
 
-    @staticmethod
-    def _make(engine: str, settings: dict[str, Any], double: bool) -> Any:
+    def _make(self, engine: str, settings: dict[str, Any], double: bool) -> Any:
         policy = {"net_arch": [32, 32], **settings.pop("policy_kwargs", {})}
         if double:
             policy["features_extractor_class"] = _in_double(
                 policy.get("features_extractor_class", FlattenExtractor)
             )
-        env = settings.pop("env", None) or two_actions()
+        env = settings.pop("env", None) or (two_actions() if self.cls is SAC else "CartPole-v1")
         defaults = {"batch_size": 32, "learning_starts": 100_000}
-        agent = _build(SAC, env=env, engine=engine, policy_kwargs=policy, **{**defaults, **settings})
+        agent = _build(self.cls, env=env, engine=engine, policy_kwargs=policy, **{**defaults, **settings})
         if double:
             agent.policy.double()
             if agent.log_ent_coef is not None:
@@ -215,6 +218,8 @@ def _learned(agent: Any) -> dict[str, Tensor]:
         return torch.cat([tensor.detach().double().flatten() for tensor in tensors])
 
     networks = {"actor": agent.actor, "critic": agent.critic, "critic_target": agent.critic_target}
+    if hasattr(agent.policy, "actor_target"):
+        networks["actor_target"] = agent.policy.actor_target
     found = {name: flat(network.state_dict().values()) for name, network in networks.items()}
     optimizers = {"actor": agent.actor.optimizer, "critic": agent.critic.optimizer}
     if getattr(agent.controller, "optimizer", None) is not None:

@@ -16,7 +16,8 @@ from torch import Tensor
 from entroreg import Dual
 from entroreg.agents import SAC
 from entroreg.agents.engine.captured import CapturedUpdates, DeviceTable
-from entroreg.agents.engine.engine import Engine, _numbers, _pure_update, _standing
+from entroreg.agents.engine.engine import standing
+from entroreg.agents.engine.sac_engine import SACEngine, numbers_of
 from entroreg.agents.packed_replay import PackedReplayBuffer
 
 BATCH = 16
@@ -48,14 +49,14 @@ def test_the_device_table_follows_the_buffer(envs: int) -> None:
 
 
 def _captured(agent: Any, updates: int) -> tuple[CapturedUpdates, Any]:
-    engine = Engine()
-    update, places = _pure_update(agent)
+    engine = SACEngine()
+    update, places = SACEngine.pure_update(agent)
     learned = isinstance(agent.controller, Dual)
     optimizers = [agent.actor.optimizer, agent.critic.optimizer, *([agent.ent_coef_optimizer] if learned else [])]
     players = [engine._state(optimizer) for optimizer in optimizers]
     alpha = None if learned else agent.controller.value
     table = DeviceTable(agent.replay_buffer, agent.device)
-    return CapturedUpdates(update, players, _standing(places), alpha, table, BATCH, updates), players
+    return CapturedUpdates(update, players, standing(places), alpha, table, BATCH, updates), players
 
 
 def _sampled_eagerly(agent: Any, taus: list[float]) -> None:
@@ -79,7 +80,7 @@ def test_updates_on_the_table_equal_eager_ones(
     taus = [0.005, 0.0, 0.005, 0.0]
     numbers = []
     for tau in taus:
-        numbers.append(_numbers(agent, players, tau))
+        numbers.append(numbers_of(agent, players, tau))
         for player in players:
             player.count_step()
     torch.manual_seed(3)

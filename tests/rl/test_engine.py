@@ -18,8 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor, nn
 
 from entroreg import Dual, PerStateDual
-from entroreg.agents import SAC
-from entroreg.agents import sac as sac_module
+from entroreg.agents import SAC, on_engine
 from entroreg.agents.engine import compiling
 
 Build = Callable[..., Any]
@@ -56,7 +55,7 @@ def _spy(agent: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_auto_starts_after_its_number_of_updates(
     build: Build, uncompiled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sac_module, "ENGINE_STARTS", 12)
+    monkeypatch.setattr(on_engine, "ENGINE_STARTS", 12)
     agent = build(SAC, engine="auto")
     assert agent.engine_starts == 12
     calls = _spy(agent, monkeypatch)
@@ -128,7 +127,7 @@ def test_another_word_is_refused(build: Build) -> None:
 def test_the_engine_may_be_chosen_at_load(
     saved: str, chosen: str, starts: int | None, build: Build, uncompiled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sac_module, "ENGINE_STARTS", 12)
+    monkeypatch.setattr(on_engine, "ENGINE_STARTS", 12)
     agent = SAC.load(_zip(build(SAC, engine=saved)), env=gym.make("Pendulum-v1"), engine=chosen)
     calls = _spy(agent, monkeypatch)
     agent.learn(36)
@@ -246,7 +245,7 @@ def test_another_optimiser_is_compiled_anew_or_left(twins: Any, caplog: pytest.L
     pair.train(10)
     assert pair.engine.engine_compile_seconds > seconds
     _assert_equal(pair)
-    with caplog.at_level(logging.INFO, "entroreg.agents.sac"):
+    with caplog.at_level(logging.INFO, "entroreg.agents.on_engine"):
         for agent in (pair.engine, pair.eager):
             agent.critic.optimizer = torch.optim.SGD(agent.critic.parameters(), lr=1e-3)
             agent.learn(0)

@@ -144,7 +144,7 @@ def _assert_left(agent: Any, reason: str, caplog: pytest.LogCaptureFixture, monk
     """It trains by the eager path, and says why once in its log and in its status."""
     monkeypatch.setattr(Engine, "update", None)
     weight = agent.critic.qf0[-1].weight.detach().clone()
-    with caplog.at_level(logging.INFO, "entroreg.agents.sac"):
+    with caplog.at_level(logging.INFO, "entroreg.agents.on_engine"):
         agent.learn(30)
         agent.learn(5, reset_num_timesteps=False)
     (record,) = caplog.records
@@ -237,7 +237,7 @@ def test_what_torch_cannot_trace_is_left(
     extractor: type[FlattenExtractor], twins: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     pair = twins(lambda: {"policy_kwargs": {"features_extractor_class": extractor}})
-    with caplog.at_level(logging.INFO, "entroreg.agents.sac"):
+    with caplog.at_level(logging.INFO, "entroreg.agents.on_engine"):
         pair.train(5)
         pair.engine.learn(0)
         pair.train(5)
@@ -264,7 +264,7 @@ def test_without_a_compiler_there_is_one_warning(build: Build, caplog: Any, no_c
     text = r"the engine stays eager: no C\+\+ compiler was found \(\w+\)"
     with (
         pytest.warns(UserWarning, match=text) as warned,
-        caplog.at_level(logging.INFO, "entroreg.agents.sac"),
+        caplog.at_level(logging.INFO, "entroreg.agents.on_engine"),
     ):
         agent.learn(40)
     assert len(warned) == 1
