@@ -215,7 +215,7 @@ class EntropyControlled(OffPolicyAlgorithm):
     def _finite_rows(names: tuple[str, ...], rows: list[Tensor], first_update: int) -> list[list[float]]:
         """Return the metrics as numbers; FloatingPointError names the first that is NaN or infinite."""
         # One transfer for all metrics, so that a GPU is waited for once per call.
-        numbers: list[list[float]] = torch.stack(rows).tolist() if rows else []
+        numbers: list[list[float]] = torch.stack(rows).tolist() if len(rows) > 1 else [row.tolist() for row in rows]
         for update, row in enumerate(numbers, start=first_update):
             for name, value in zip(names, row, strict=True):
                 if not math.isfinite(value):

@@ -57,7 +57,8 @@ class PackedReplayBuffer(ReplayBuffer):
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         indices = batch_inds * self.n_envs + np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
-        samples = unpack(self.rows[torch.from_numpy(indices)], self.columns)
+        rows = self.rows.numpy().take(indices, axis=0)  # several times as fast as torch's gather
+        samples = unpack(torch.from_numpy(rows), self.columns)
         if env is not None:
             samples = samples._replace(
                 observations=_normalized(env.normalize_obs(samples.observations.numpy())),

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 CONSTANTS = 6
-_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def adam_step(
@@ -75,7 +74,9 @@ class AdamState:
                     "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 }
         entries = [optimizer.state[parameter] for parameter in self.parameters]
-        self._held = [entry[key] for entry in entries for key in _KEYS]
+        self._held = [
+            (entry, entry["step"], entry["exp_avg"], entry["exp_avg_sq"]) for entry in optimizer.state.values()
+        ]
         self.exp_avgs: list[Tensor] = [entry["exp_avg"] for entry in entries]
         self.exp_avg_sqs: list[Tensor] = [entry["exp_avg_sq"] for entry in entries]
         # Views as arrays: to count with tensors would take longer than the optimiser's arithmetic.
@@ -83,9 +84,11 @@ class AdamState:
 
     def is_live(self) -> bool:
         """Whether these are still the optimiser's tensors; loading a state replaces them."""
-        state = self._optimizer.state
-        now = (state.get(parameter, {}).get(key) for parameter in self.parameters for key in _KEYS)
-        return all(tensor is held for tensor, held in zip(now, self._held, strict=True))
+        entries = self._optimizer.state.values()  # in the order of self._held: to look each up would take longer
+        return len(entries) == len(self._held) and all(
+            entry is held and entry["step"] is step and entry["exp_avg"] is moment and entry["exp_avg_sq"] is square
+            for entry, (held, step, moment, square) in zip(entries, self._held, strict=True)
+        )
 
     def constants(self) -> tuple[float, ...]:
         """Return ``adam_constants`` of the next step."""
