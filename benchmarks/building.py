@@ -136,7 +136,7 @@ def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
         "entropy_backup": agent.entropy_backup,
         "seed": run.seed,
         "device": run.device,
-        "engine": agent.engine,
+        "engine": run.engine,
     }
     if not agent.needs_own_dual:
         return {**shared, "ent_coef": ent_coef, "target_entropy": agent.target_entropy}

@@ -32,6 +32,8 @@ class RunOptions:
     """Torch device: auto, cpu, cuda."""
     threads: int | None = None
     """CPU threads of torch; small networks are fastest with 1. Torch decides if left out."""
+    engine: Literal["auto", "compiled", "eager"] = "auto"
+    """When the update is compiled: after 5,000 updates, at once, or never."""
     overwrite: bool = False
     """Replace a finished run in the same folder."""
     json: bool = False
@@ -87,8 +89,6 @@ class AgentOptions:
     """Of the coefficient alone; the agent's if left out."""
     entropy_backup: bool = True
     """Whether the Bellman target contains the next state's entropy."""
-    engine: Literal["auto", "compiled", "eager"] = "auto"
-    """When the update is compiled: after 5,000 updates, at once, or never."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "buffer_size", "train_freq"):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from entroreg import checkpoint, controllers, measures, penalties, schedules, selectors
+    from entroreg import checkpoint, controllers, measures, penalties, policy_gradient, schedules, selectors
     from entroreg.controllers import Controller, Dual, Fixed, PerStateDual, Scheduled
     from entroreg.regularizer import EntropyRegularizer
 
-_MODULES = ("checkpoint", "controllers", "measures", "penalties", "schedules", "selectors")
+_MODULES = ("checkpoint", "controllers", "measures", "penalties", "policy_gradient", "schedules", "selectors")
 _HOMES = {
     "Controller": "entroreg.controllers",
     "Dual": "entroreg.controllers",
@@ -36,6 +36,7 @@ __all__ = [
     "controllers",
     "measures",
     "penalties",
+    "policy_gradient",
     "schedules",
     "selectors",
 ]

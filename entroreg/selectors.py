@@ -6,9 +6,11 @@ The statistics here are of a whole batch: ranks and means run over all dimension
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from entroreg import _checks
+from entroreg._collectives import gather, total
 
 
 def low_entropy(entropy: Tensor, threshold: float, mask: Tensor | None = None) -> Tensor:
@@ -66,10 +68,12 @@ def top_quantile_entropy(
         Wang et al. (2025), "Beyond the 80/20 rule", arXiv 2506.01939.
     """
     _check_statistic("entropy", entropy, mask, validate)
-    return _top(entropy, _require_fraction(fraction), mask)
+    return top_count(entropy, share_count(_kept(entropy, mask), fraction), mask)
 
 
-def token_covariance(log_probs: Tensor, advantages: Tensor, mask: Tensor | None = None) -> Tensor:
+def token_covariance(
+    log_probs: Tensor, advantages: Tensor, mask: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+) -> Tensor:
     r"""Return each token's share of the covariance of log-probability and advantage, detached.
 
     $$c_i = (A_i - \bar A)(\log\pi_i - \overline{\log\pi})$$
@@ -81,6 +85,7 @@ def token_covariance(log_probs: Tensor, advantages: Tensor, mask: Tensor | None 
         log_probs: (...) floating, log pi of the chosen tokens.
         advantages: (...) floating, the same shape.
         mask: (...) boolean, True = keep; None keeps all.
+        group: processes among which the tokens are divided; the means are those of all.
 
     Returns:
         (...) at least float32; 0 where masked.
@@ -99,7 +104,7 @@ def token_covariance(log_probs: Tensor, advantages: Tensor, mask: Tensor | None 
     _check_statistic("log_probs", log_probs, mask, validate=False)
     _checks.require_floating("advantages", advantages, min_dim=0)
     _checks.require_same_shape("advantages", advantages, "log_probs", log_probs)
-    return _centred(log_probs, mask) * _centred(advantages, mask)
+    return _centred(log_probs, mask, group) * _centred(advantages, mask, group)
 
 
 def covariance_band(covariance: Tensor, low: float, high: float, mask: Tensor | None = None) -> Tensor:
@@ -133,7 +138,12 @@ def covariance_band(covariance: Tensor, low: float, high: float, mask: Tensor | 
 
 
 def covariance_topk(
-    covariance: Tensor, fraction: float, mask: Tensor | None = None, *, validate: bool = False
+    covariance: Tensor,
+    fraction: float,
+    mask: Tensor | None = None,
+    *,
+    group: dist.ProcessGroup | None = None,
+    validate: bool = False,
 ) -> Tensor:
     """Return True for the ``fraction`` of kept tokens with the highest covariance: the choice of KL-Cov.
 
@@ -143,6 +153,7 @@ def covariance_topk(
         covariance: (...) floating, from ``token_covariance``; NaN is never chosen.
         fraction: in (0, 1].
         mask: (...) boolean, True = keep; None keeps all.
+        group: processes among which the tokens are divided; counts and ranks are those of all.
         validate: read the values and refuse NaN; costs a device sync.
 
     Returns:
@@ -160,28 +171,76 @@ def covariance_topk(
         Cui et al. (2025), arXiv 2505.22617 (KL-Cov).
     """
     _check_statistic("covariance", covariance, mask, validate)
-    return _top(covariance, _require_fraction(fraction), mask)
+    return top_count(covariance, share_count(_kept(covariance, mask), fraction, group=group), mask, group=group)
 
 
-def _top(values: Tensor, fraction: float, mask: Tensor | None) -> Tensor:
-    flat = values.detach().reshape(-1)
-    keep = ~flat.isnan() if mask is None else mask.reshape(-1) & ~flat.isnan()
-    total = flat.new_tensor(flat.numel(), dtype=torch.float64) if mask is None else mask.sum().double()
-    count = torch.where(total > 0, (fraction * total).floor().clamp(min=1), 0)
+def share_count(keep: Tensor, fraction: float | Tensor, *, group: dist.ProcessGroup | None = None) -> Tensor:
+    """Return max(1, int(fraction * N)) for N kept elements, 0 for none.
+
+    Args:
+        keep: (...) boolean.
+        fraction: in (0, 1]; a scalar tensor is held within [0, 1].
+        group: processes among which the elements are divided.
+
+    Returns:
+        scalar, float64.
+
+    Raises:
+        TypeError: fraction is no number.
+        ValueError: fraction outside (0, 1].
+
+    Example:
+        >>> share_count(torch.ones(10, dtype=torch.bool), 0.25)
+        tensor(2., dtype=torch.float64)
+    """
+    share = fraction.detach().clamp(0.0, 1.0) if isinstance(fraction, Tensor) else _require_fraction(fraction)
+    number = total(keep.sum().double(), group)
+    return torch.where(number > 0, (share * number).floor().clamp(min=1), 0)
+
+
+def top_count(
+    values: Tensor, count: Tensor | int, mask: Tensor | None = None, *, group: dist.ProcessGroup | None = None
+) -> Tensor:
+    """Return True for the ``count`` largest of the kept elements; ties go to the first.
+
+    Args:
+        values: (...) floating; NaN is never chosen.
+        count: number of elements, scalar.
+        mask: (...) boolean, True = keep; None keeps all.
+        group: processes among which the elements are divided, ordered by rank.
+
+    Returns:
+        (...) boolean, detached.
+
+    Raises:
+        TypeError: values not floating or mask not boolean.
+        ValueError: mask of another shape.
+
+    Example:
+        >>> top_count(torch.tensor([0.5, 2.0, 9.0]), 2)
+        tensor([False,  True,  True])
+    """
+    _check_statistic("values", values, mask, validate=False)
+    flat, own = gather(torch.where(_kept(values, mask), values.detach(), torch.nan).reshape(-1), group)
+    keep = ~flat.isnan()
     order = torch.where(keep, flat, -torch.inf).argsort(descending=True, stable=True)
     # Ranks count kept elements only, so that a kept -inf does not lose its place to a masked element.
     kept = keep[order]
     chosen = kept & (kept.cumsum(0) <= count)
-    return torch.empty_like(keep).scatter_(0, order, chosen).reshape(values.shape)
+    return torch.empty_like(keep).scatter_(0, order, chosen)[own].reshape(values.shape)
 
 
-def _centred(values: Tensor, mask: Tensor | None) -> Tensor:
+def _kept(values: Tensor, mask: Tensor | None) -> Tensor:
+    return torch.ones_like(values, dtype=torch.bool) if mask is None else mask
+
+
+def _centred(values: Tensor, mask: Tensor | None, group: dist.ProcessGroup | None) -> Tensor:
     wide = values.detach().to(_checks.accumulation_dtype(values))
-    if mask is None:
-        return wide - wide.mean()
-    kept = torch.where(mask, wide, 0.0)
-    mean = kept.sum() / mask.sum().clamp(min=1)  # an empty mask divides by 1: nothing is left of it below
-    return torch.where(mask, wide - mean, 0.0)
+    keep = _kept(wide, mask)
+    kept = torch.where(keep, wide, 0.0)
+    # An empty mask divides by 1: nothing is left of it below.
+    mean = total(kept.sum(), group) / total(keep.sum(), group).clamp(min=1)
+    return torch.where(keep, wide - mean, 0.0)
 
 
 def _check_statistic(name: str, values: Tensor, mask: Tensor | None, validate: bool) -> None:

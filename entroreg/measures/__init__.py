@@ -17,12 +17,14 @@ from entroreg.measures.gaussian import (
 )
 from entroreg.measures.generalized import renyi_entropy, tsallis_entropy
 from entroreg.measures.group import group_entropy
+from entroreg.measures.token import linear_token_logprob_entropy, token_logprob_entropy
 
 __all__ = [
     "categorical_entropy",
     "gaussian_entropy",
     "group_entropy",
     "knn_entropy",
+    "linear_token_logprob_entropy",
     "manifold_entropy",
     "marginal_entropy",
     "max_categorical_entropy",
@@ -33,5 +35,6 @@ __all__ = [
     "renyi_entropy",
     "spectral_entropy",
     "tanh_gaussian_entropy_bound",
+    "token_logprob_entropy",
     "tsallis_entropy",
 ]

@@ -28,7 +28,10 @@ from entroreg.benchmarks.signals import stop_on_signals
 @pytest.mark.parametrize(
     "options",
     [
-        TrainSAC(RunOptions("A-v0", out=Path("x/y"), threads=2), AgentOptions(net=(3, 4), target_entropy=-2.0)),
+        TrainSAC(
+            RunOptions("A-v0", out=Path("x/y"), threads=2, engine="eager"),
+            AgentOptions(net=(3, 4), target_entropy=-2.0),
+        ),
         TrainDiscreteSAC(RunOptions("B-v0"), discrete=DiscreteOptions(q_clip=0.5)),
     ],
 )

@@ -1,0 +1,280 @@
+"""Log-probability and entropy of tokens in one pass over the logits. Shapes: N tokens, V vocabulary, D hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from entroreg import _checks
+
+_CHUNK_ELEMENTS = 1 << 18  # float32 logits that stay in a core's cache between the passes over them
+_IMPOSSIBLE = -1e4  # log of a probability that is 0 in every dtype; unlike -inf it times 0 is 0
+_FUSED_CHUNK_ROWS = 128  # enough for a matrix product at full speed
+
+
+def token_logprob_entropy(
+    logits: Tensor,
+    tokens: Tensor,
+    temperature: float = 1.0,
+    *,
+    vocab_group: dist.ProcessGroup | None = None,
+    validate: bool = False,
+) -> tuple[Tensor, Tensor]:
+    r"""Return log-probability of the chosen tokens and entropy of softmax(logits / temperature), non-negated.
+
+    $$\log p_a = z_a - \mathrm{lse}(z), \qquad H = \mathrm{lse}(z) - \sum_v p_v z_v, \qquad
+      \frac{\partial}{\partial z} = g_{\log p}(\mathbb{1}_a - p) - g_H\, p (\log p + H)$$
+
+    One read of the logits forward, one read and one write backward, a few rows in float32 at a time, centred on
+    the row's maximum. A logit of -inf is exact: probability 0, entropy and gradient untouched. A row of nothing
+    but -inf has log-probability -inf, entropy 0 and gradient 0. Not differentiable twice.
+
+    Args:
+        logits: (..., V) floating, unnormalised; -inf allowed.
+        tokens: (...) int64, in [0, V); with ``vocab_group`` in the whole vocabulary.
+        temperature: logit divisor tau, above 0.
+        vocab_group: processes that hold equal slices of the vocabulary, in the order of their ranks; None for whole
+            rows here.
+        validate: read the values and refuse NaN, +inf and tokens outside the vocabulary; costs a device sync.
+
+    Returns:
+        log-probabilities (...) and entropies (...) in nats, in float32 or wider.
+
+    Raises:
+        TypeError: logits not floating, or tokens not int64.
+        ValueError: shapes or devices that do not fit, temperature not above 0, or what ``validate`` finds.
+
+    Example:
+        >>> token_logprob_entropy(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]), torch.tensor([1, 0]))
+        (tensor([-0.6931,  0.0000]), tensor([0.6931, 0.0000]))
+
+    Reference:
+        Shannon (1948), "A Mathematical Theory of Communication", section 6.
+    """
+    _checks.require_floating("logits", logits)
+    _require_tokens(tokens, logits.shape[:-1], logits.device)
+    tau = _checks.require_positive("temperature", temperature)
+    if validate:
+        _checks.require_no_nan("logits", logits)
+        _require_in_vocabulary(tokens, logits.shape[-1] * (1 if vocab_group is None else vocab_group.size()))
+    flat = logits.reshape(-1, logits.shape[-1])
+    log_probs, entropy = _TokenStatistics.apply(flat, tokens.reshape(-1), tau, vocab_group)  # type: ignore[no-untyped-call]
+    return log_probs.reshape(tokens.shape), entropy.reshape(tokens.shape)
+
+
+def linear_token_logprob_entropy(
+    hidden: Tensor, weight: Tensor, tokens: Tensor, temperature: float = 1.0, *, validate: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""Return ``token_logprob_entropy(hidden @ weight.T, tokens, temperature)`` without ever holding all logits.
+
+    $$z = W h$$
+
+    The logits of a few rows at a time are computed, used and forgotten, once forward and once more backward: one
+    matrix product more than the plain form, for a peak that does not grow with the number of tokens. Not
+    differentiable twice.
+
+    Args:
+        hidden: (..., D) floating, last hidden states.
+        weight: (V, D) of the same dtype, the output embedding.
+        tokens: (...) int64, in [0, V).
+        temperature: logit divisor tau, above 0.
+        validate: read the values and refuse NaN, +inf and tokens outside the vocabulary; costs a device sync.
+
+    Returns:
+        log-probabilities (...) and entropies (...) in nats, in float32 or wider.
+
+    Raises:
+        TypeError: hidden or weight not floating, of two dtypes, or tokens not int64.
+        ValueError: shapes or devices that do not fit, temperature not above 0, or what ``validate`` finds.
+
+    Example:
+        >>> linear_token_logprob_entropy(torch.zeros(2, 3), torch.ones(4, 3), torch.tensor([0, 3]))
+        (tensor([-1.3863, -1.3863]), tensor([1.3863, 1.3863]))
+
+    Reference:
+        Wijmans et al. (2024), "Cut Your Losses in Large-Vocabulary Language Models", arXiv 2411.09009 (the idea).
+    """
+    _checks.require_floating("hidden", hidden)
+    _checks.require_floating("weight", weight, min_dim=2)
+    if hidden.dtype != weight.dtype:
+        raise TypeError(f"hidden and weight must have one dtype, got {hidden.dtype} and {weight.dtype}")
+    if weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(f"weight must have shape (V, {hidden.shape[-1]}), got {tuple(weight.shape)}")
+    _require_tokens(tokens, hidden.shape[:-1], hidden.device)
+    tau = _checks.require_positive("temperature", temperature)
+    if validate:
+        _checks.require_no_nan("hidden", hidden)
+        _checks.require_no_nan("weight", weight)
+        _require_in_vocabulary(tokens, len(weight))
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    log_probs, entropy = _LinearTokenStatistics.apply(flat, weight, tokens.reshape(-1), tau)  # type: ignore[no-untyped-call]
+    return log_probs.reshape(tokens.shape), entropy.reshape(tokens.shape)
+
+
+class _TokenStatistics(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, tokens: Tensor, temperature: float, group: dist.ProcessGroup | None
+    ) -> tuple[Tensor, Tensor]:
+        start = 0 if group is None else dist.get_rank(group) * logits.shape[1]
+        statistics = logits.new_empty(4, len(logits), dtype=_checks.accumulation_dtype(logits))
+        for rows in _chunks(len(logits), max(1, _CHUNK_ELEMENTS // max(1, logits.shape[1]))):
+            _row_statistics(logits[rows], tokens[rows] - start, temperature, statistics[:, rows])
+        log_probs, entropy, lse = _combine(statistics, group)
+        ctx.save_for_backward(logits, tokens - start, entropy, lse)
+        ctx.temperature = temperature
+        return log_probs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_log_probs: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, tokens, entropy, lse = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        for rows in _chunks(len(logits), max(1, _CHUNK_ELEMENTS // max(1, logits.shape[1]))):
+            gradient[rows] = _row_gradient(
+                logits[rows],
+                tokens[rows],
+                ctx.temperature,
+                lse[rows],
+                entropy[rows],
+                grad_log_probs[rows],
+                grad_entropy[rows],
+            )
+        return gradient, None, None, None
+
+
+class _LinearTokenStatistics(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, tokens: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        statistics = hidden.new_empty(4, len(hidden), dtype=_checks.accumulation_dtype(hidden))
+        for rows in _chunks(len(hidden), _FUSED_CHUNK_ROWS):
+            _row_statistics(hidden[rows] @ weight.T, tokens[rows], temperature, statistics[:, rows])
+        log_probs, entropy, lse = _combine(statistics, None)
+        ctx.save_for_backward(hidden, weight, tokens, entropy, lse)
+        ctx.temperature = temperature
+        return log_probs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_log_probs: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, tokens, entropy, lse = ctx.saved_tensors
+        grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        # Summed in float32: there are as many addends as chunks.
+        wide = _checks.accumulation_dtype(weight)
+        grad_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
+        for rows in _chunks(len(hidden), _FUSED_CHUNK_ROWS):
+            gradient = _row_gradient(
+                hidden[rows] @ weight.T,
+                tokens[rows],
+                ctx.temperature,
+                lse[rows],
+                entropy[rows],
+                grad_log_probs[rows],
+                grad_entropy[rows],
+            ).to(hidden.dtype)
+            if grad_hidden is not None:
+                torch.mm(gradient, weight, out=grad_hidden[rows])
+            if grad_weight is not None:
+                _add_product(grad_weight, gradient, hidden[rows])
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left.T @ right to a total of the same or a wider dtype, in place."""
+    if total.dtype == left.dtype:
+        total.addmm_(left.T, right)
+    else:
+        total += left.T @ right
+
+
+def _row_statistics(logits: Tensor, tokens: Tensor, temperature: float, out: Tensor) -> None:
+    """Write maximum, sum of exp and sum of exp times logit, both centred, and the token's logit or 0: (4, n)."""
+    scaled = _scaled(logits, temperature, out.dtype)
+    inside = (tokens >= 0) & (tokens < logits.shape[1])
+    chosen = scaled.gather(1, tokens.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+    out[3] = torch.where(inside, chosen, 0.0)
+    maximum = scaled.amax(dim=1)
+    centre = maximum.clamp(min=torch.finfo(out.dtype).min)  # a row of nothing but -inf has no maximum to subtract
+    scaled.sub_(centre[:, None])
+    # So that exp(z) z is 0 and not NaN where exp(z) is 0.
+    scaled.clamp_(min=_IMPOSSIBLE)
+    exponential = scaled.exp()
+    out[0] = centre
+    out[1] = exponential.sum(dim=1)
+    out[2] = torch.linalg.vecdot(exponential, scaled)
+
+
+def _combine(statistics: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log-probabilities, entropies and log-sum-exp (n,) from statistics of all slices of the vocabulary."""
+    maximum, summed, weighted, chosen = statistics
+    if group is not None:
+        largest = maximum.clone()
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
+        shift = (maximum - largest).clamp(min=_IMPOSSIBLE)
+        scale = shift.exp()
+        slices = torch.stack([summed * scale, scale * (weighted + shift * summed), chosen])
+        dist.all_reduce(slices, group=group)
+        maximum, (summed, weighted, chosen) = largest, slices
+    empty = summed == 0.0
+    divisor = torch.where(empty, 1.0, summed)
+    log_sum = divisor.log()
+    log_probs = torch.where(empty, -torch.inf, chosen - maximum - log_sum)
+    entropy = torch.where(empty, 0.0, log_sum - weighted / divisor)
+    return log_probs, entropy, torch.where(empty, torch.inf, maximum + log_sum)
+
+
+def _row_gradient(
+    logits: Tensor,
+    tokens: Tensor,
+    temperature: float,
+    lse: Tensor,
+    entropy: Tensor,
+    grad_log_probs: Tensor,
+    grad_entropy: Tensor,
+) -> Tensor:
+    """Return the gradient of some rows of logits, in float32 or wider; 0 in a row without elements."""
+    log_probs = _scaled(logits, temperature, lse.dtype).sub_(lse[:, None])
+    log_probs.clamp_(min=_IMPOSSIBLE)
+    probs = log_probs.exp()
+    live = torch.isfinite(lse)
+    given = torch.where(live, grad_log_probs, 0.0)
+    # p (-g_logp - g_H (log p + H)), and g_logp at the token.
+    factor = log_probs.add_(entropy[:, None]).mul_(-grad_entropy[:, None]).sub_(given[:, None])
+    gradient = probs.mul_(factor)
+    inside = (tokens >= 0) & (tokens < logits.shape[1])
+    at = tokens.clamp(0, logits.shape[1] - 1)[:, None]
+    gradient.scatter_add_(1, at, torch.where(inside, given, 0.0)[:, None])
+    return gradient if temperature == 1.0 else gradient.div_(temperature)
+
+
+def _scaled(logits: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:
+    """Return logits / temperature as memory of its own."""
+    wide = logits.to(dtype, copy=True)
+    return wide if temperature == 1.0 else wide.div_(temperature)
+
+
+def _chunks(rows: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _require_tokens(tokens: Tensor, shape: torch.Size, device: torch.device) -> None:
+    if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64:
+        raise TypeError(f"tokens must be an int64 tensor, got {getattr(tokens, 'dtype', type(tokens).__name__)}")
+    if tokens.shape != shape:
+        raise ValueError(
+            f"tokens must have shape {tuple(shape)}, one for a row of logits, got {tuple(tokens.shape)}"
+        )
+    if tokens.device != device:
+        raise ValueError(f"tokens must be on the device of the logits, {device}, got {tokens.device}")
+
+
+def _require_in_vocabulary(tokens: Tensor, size: int) -> None:
+    bad = (tokens < 0) | (tokens >= size)
+    if bool(bad.any()):
+        raise ValueError(f"tokens must be in [0, {size}), got {int(tokens[bad][0])}")
