@@ -148,13 +148,13 @@ def test_the_fused_form_in_bfloat16() -> None:
 
 def test_the_fused_form_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[int] = []
-    original = token_module._scaled
+    original = token_module._binary_logits
 
     def spy(logits: Tensor, *args: Any) -> Tensor:
         shapes.append(len(logits))
         return original(logits, *args)
 
-    monkeypatch.setattr(token_module, "_scaled", spy)
+    monkeypatch.setattr(token_module, "_binary_logits", spy)
     hidden, weight = _normal(0, 300, 4).requires_grad_(True), _normal(1, 7, 4).requires_grad_(True)
     linear_token_logprob_entropy(hidden, weight, _tokens(2, 7, 300))[0].sum().backward()
     assert shapes == [128, 128, 44] * 2

@@ -1,0 +1,1 @@
+"""The parts of suite token-entropy: methods, and how they are measured."""
