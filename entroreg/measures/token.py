@@ -125,8 +125,7 @@ class _TokenStatistics(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         own = tokens if group is None else tokens - dist.get_rank(group) * logits.shape[1]
         statistics = logits.new_empty(4, len(logits), dtype=_checks.accumulation_dtype(logits))
-        for rows in _chunks(len(logits), _CHUNK_ELEMENTS // max(1, logits.shape[1])):
-            _row_statistics(logits[rows], own[rows], temperature, statistics[:, rows])
+        _write_statistics(logits, own, temperature, statistics)
         log_probs, entropy, maximum, summed = _combine(statistics, group)
         ctx.save_for_backward(logits, own, entropy, maximum, summed)
         ctx.temperature = temperature
@@ -138,8 +137,7 @@ class _TokenStatistics(torch.autograd.Function):
         logits, tokens, *statistics = ctx.saved_tensors
         incoming = _incoming(statistics, grad_log_probs, grad_entropy, ctx.temperature)
         gradient = torch.empty_like(logits)
-        for rows in _chunks(len(logits), _CHUNK_ELEMENTS // max(1, logits.shape[1])):
-            gradient[rows] = _row_gradient(logits[rows], tokens[rows], ctx.temperature, incoming.at(rows))
+        _write_gradient(logits, tokens, ctx.temperature, incoming, gradient)
         return gradient, None, None, None
 
 
@@ -150,7 +148,7 @@ class _LinearTokenStatistics(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         statistics = hidden.new_empty(4, len(hidden), dtype=_checks.accumulation_dtype(hidden))
         for rows in _chunks(len(hidden), _FUSED_CHUNK_ROWS):
-            _row_statistics(hidden[rows] @ weight.T, tokens[rows], temperature, statistics[:, rows])
+            _write_statistics(hidden[rows] @ weight.T, tokens[rows], temperature, statistics[:, rows])
         log_probs, entropy, maximum, summed = _combine(statistics, None)
         ctx.save_for_backward(hidden, weight, tokens, entropy, maximum, summed)
         ctx.temperature = temperature
@@ -166,8 +164,8 @@ class _LinearTokenStatistics(torch.autograd.Function):
         wide = _checks.accumulation_dtype(weight)
         grad_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
         for rows in _chunks(len(hidden), _FUSED_CHUNK_ROWS):
-            logits = hidden[rows] @ weight.T
-            gradient = _row_gradient(logits, tokens[rows], ctx.temperature, incoming.at(rows)).to(hidden.dtype)
+            gradient = hidden[rows] @ weight.T  # the logits, until their gradient takes their place
+            _write_gradient(gradient, tokens[rows], ctx.temperature, incoming.at(rows), gradient)
             if grad_hidden is not None:
                 torch.mm(gradient, weight, out=grad_hidden[rows])
             if grad_weight is not None:
@@ -181,6 +179,18 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.addmm_(left.T, right)
     else:
         total += left.T @ right
+
+
+def _write_statistics(logits: Tensor, tokens: Tensor, temperature: float, out: Tensor) -> None:
+    """Write the statistics (4, N) of all rows, a few at a time."""
+    for rows in _chunks(len(logits), _CHUNK_ELEMENTS // max(1, logits.shape[1])):
+        _row_statistics(logits[rows], tokens[rows], temperature, out[:, rows])
+
+
+def _write_gradient(logits: Tensor, tokens: Tensor, temperature: float, incoming: _Incoming, out: Tensor) -> None:
+    """Write the gradient of all rows, a few at a time; it may take the place of the logits."""
+    for rows in _chunks(len(logits), _CHUNK_ELEMENTS // max(1, logits.shape[1])):
+        out[rows] = _row_gradient(logits[rows], tokens[rows], temperature, incoming.at(rows))
 
 
 def _row_statistics(logits: Tensor, tokens: Tensor, temperature: float, out: Tensor) -> None:

@@ -86,7 +86,7 @@ def clip_cov_loss(
     covariance = token_covariance(tokens, group)
     low, high = _thresholds(covariance, band, group)
     candidates = (covariance > low) & (covariance < high) & ~clipped
-    chosen = _choose(candidates, _count(tokens.mask, fraction, group), generator, group)
+    chosen = _choose(candidates, selectors.share_count(tokens.mask, fraction, group=group), generator, group)
     # A where and not a weight of 0: a loss that overflowed times 0 would be NaN.
     loss = reduction(torch.where(chosen, 0.0, losses), tokens.mask, group)
     return loss, measure(tokens, entropy, covariance, chosen, clipped, torch.zeros_like(chosen), group)
@@ -147,7 +147,8 @@ def kl_cov_loss(
     tokens = check_tokens(log_probs, old_log_probs, advantages, mask, validate=validate)
     covariance = token_covariance(tokens, group)
     possible = covariance.isfinite()
-    chosen = selectors.top_count(covariance, _count(tokens.mask, fraction, group), possible, group=group)
+    count = selectors.share_count(tokens.mask, fraction, group=group)
+    chosen = selectors.top_count(covariance, count, possible, group=group)
     resolution = torch.finfo(log_probs.dtype).eps * tokens.log_probs.detach().abs().clamp(min=1.0)
     moved = tokens.log_ratio.detach().abs() > resolution
     penalty = torch.where(chosen & moved, tokens.log_ratio.abs(), 0.0)
@@ -167,17 +168,9 @@ def _thresholds(
         return low, high
     if low < 0.0 or high > 1.0:
         raise ValueError(f"quantiles must be in [0, 1], got {low} and {high}")
-    ordered = gather(covariance[covariance.isfinite()], group).values.sort().values
-    if not len(ordered):
-        return low, high
+    found = quantiles_of(covariance, (low, high), group)
     # The ends are no thresholds: with 1 the largest is a candidate, and with 0 the smallest.
-    found = quantiles_of(ordered, (low, high))
     return (found[0] if low > 0.0 else -torch.inf), (found[1] if high < 1.0 else torch.inf)
-
-
-def _count(mask: Tensor, fraction: float | Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """Return max(1, int(fraction N)), or 0 for N = 0."""
-    return selectors.share_count(mask, fraction, group=group)
 
 
 def _choose(

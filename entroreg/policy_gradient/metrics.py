@@ -86,7 +86,7 @@ def measure(
     return PolicyMetrics(
         _ratio(entropies, entropy_count),
         _ratio(covariances, covariance_count),
-        _quantiles(covariance[possible], group),
+        quantiles_of(covariance, QUANTILES, group).float(),
         _ratio(chosen, kept),
         _ratio(held, kept),
         _ratio(still, chosen),
@@ -94,19 +94,19 @@ def measure(
     )
 
 
-def _quantiles(values: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    everywhere = gather(values, group).values.double().sort().values
-    if not len(everywhere):
-        return everywhere.new_zeros(len(QUANTILES), dtype=torch.float32)
-    return quantiles_of(everywhere, QUANTILES).float()
+def quantiles_of(values: Tensor, shares: tuple[float, ...], group: dist.ProcessGroup | None) -> Tensor:
+    """Return quantiles of all elements that are not NaN by linear interpolation, 0 where there are none.
 
-
-def quantiles_of(ordered: Tensor, shares: tuple[float, ...]) -> Tensor:
-    """Return quantiles of sorted values by linear interpolation; torch.quantile refuses more than 16 million."""
-    places = torch.tensor(shares, dtype=torch.float64, device=ordered.device) * (len(ordered) - 1)
-    below = places.floor().long()
-    above = places.ceil().long()
-    return torch.lerp(ordered[below], ordered[above], (places - below).to(ordered.dtype))
+    torch.nanquantile refuses more than 16 million elements.
+    """
+    ordered = gather(values.reshape(-1), group).values.sort().values  # NaN last
+    if not len(ordered):
+        return ordered.new_zeros(len(shares))
+    number = (~ordered.isnan()).sum()
+    places = torch.tensor(shares, dtype=torch.float64, device=values.device) * (number - 1).clamp(min=0)
+    below, above = places.floor().long(), places.ceil().long()
+    found = torch.lerp(ordered[below], ordered[above], (places - below).to(ordered.dtype))
+    return torch.where(number > 0, found, 0.0)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

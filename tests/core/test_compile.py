@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from entroreg import measures, penalties, selectors
+from entroreg import measures, penalties, policy_gradient, selectors
 from entroreg.controllers import alpha_loss, log_alpha_loss
 
 
@@ -28,6 +28,9 @@ MASK[0] = False
 OTHER, GROUPS = _normal(2, 6, 5), torch.arange(30).reshape(6, 5) % 3
 SOFT = torch.softmax(_normal(3, 6, 5, 4), -1)
 LOGITS, FEATURES = _logits(), _normal(4, 6, 5)
+TOKENS = torch.tensor([0, 1, 4, 2])
+FAST = {"validate": False}
+ALL = {"validate": False, "fraction": 1.0, "band": policy_gradient.Quantiles(0.2, 0.8)}  # nothing is left to chance
 
 CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "categorical": (lambda z: measures.categorical_entropy(z, MASK, 0.7), LOGITS),
@@ -57,6 +60,17 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "token covariance": (lambda x: selectors.token_covariance(x, OTHER, MASK), FEATURES),
     "covariance band": (lambda c: selectors.covariance_band(c, -0.5, 0.5, MASK), FEATURES),
     "covariance topk": (lambda c: selectors.covariance_topk(c, 0.3, MASK), FEATURES),
+    "token log-probability": (lambda z: measures.token_logprob_entropy(z, TOKENS)[0], LOGITS[2:]),
+    "token entropy": (lambda z: measures.token_logprob_entropy(z, TOKENS, 0.7)[1], LOGITS[2:]),
+    "linear token": (lambda h: measures.linear_token_logprob_entropy(h, OTHER, TOKENS)[1], FEATURES[2:]),
+    "reinforce": (lambda x: policy_gradient.reinforce_loss(x, OTHER, SOFT[..., 0], MASK, **FAST)[0], FEATURES),
+    "ppo": (lambda x: policy_gradient.ppo_clip_loss(x, OTHER, SOFT[..., 0], MASK, **FAST)[0], FEATURES),
+    "clip-cov": (lambda x: policy_gradient.clip_cov_loss(x, OTHER, FEATURES, MASK, **ALL)[0], FEATURES),
+    "kl-cov": (lambda x: policy_gradient.kl_cov_loss(x, OTHER, FEATURES, MASK, **FAST)[0], FEATURES),
+    "covariance quantiles": (
+        lambda x: policy_gradient.ppo_clip_loss(x, OTHER, FEATURES, MASK, **FAST)[1][2],
+        FEATURES,
+    ),
     "log alpha loss": (lambda a: log_alpha_loss(a, OTHER), FEATURES),
     "alpha loss": (lambda a: alpha_loss(a, OTHER), FEATURES),
 }
@@ -65,6 +79,7 @@ INDUCTOR = ("tsallis", "group mean")
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # inductor's own
+@pytest.mark.filterwarnings("ignore:<class .torch.autograd.function.Function:DeprecationWarning")  # Dynamo's own
 @pytest.mark.parametrize(
     ("name", "backend"), [*((name, "aot_eager") for name in CASES), *((name, "inductor") for name in INDUCTOR)]
 )

@@ -147,17 +147,18 @@ def test_the_fused_form_in_bfloat16() -> None:
 
 
 def test_the_fused_form_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes: list[int] = []
-    original = token_module._binary_logits
+    rows: list[int] = []
+    for name in ("_write_statistics", "_write_gradient"):
+        original = getattr(token_module, name)
 
-    def spy(logits: Tensor, *args: Any) -> Tensor:
-        shapes.append(len(logits))
-        return original(logits, *args)
+        def spy(logits: Tensor, *args: Any, original: Any = original) -> None:
+            rows.append(len(logits))
+            original(logits, *args)
 
-    monkeypatch.setattr(token_module, "_binary_logits", spy)
+        monkeypatch.setattr(token_module, name, spy)
     hidden, weight = _normal(0, 300, 4).requires_grad_(True), _normal(1, 7, 4).requires_grad_(True)
     linear_token_logprob_entropy(hidden, weight, _tokens(2, 7, 300))[0].sum().backward()
-    assert shapes == [128, 128, 44] * 2
+    assert rows == [128, 128, 44] * 2
 
 
 def test_it_refuses_a_second_derivative() -> None:

@@ -1,4 +1,4 @@
-"""The code in README runs as printed; the examples run."""
+"""The code in README and docs runs as printed; the examples run."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import pytest
 from entroreg.benchmarks.cli.parsing import parse
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+DOCUMENTS = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+BLOCKS = [block for page in DOCUMENTS for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0])
-def test_readme_code_runs(
+def test_documented_code_runs(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(block, "document", "exec"), {})
     printed = re.findall(r"print\(.*\)  # (.*)", block)
     assert capsys.readouterr().out.splitlines() == printed
 
