@@ -9,8 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from entroreg import _checks
-from entroreg._collectives import gather, total
+from entroreg import _checks, _collectives
 
 
 def low_entropy(entropy: Tensor, threshold: float, mask: Tensor | None = None) -> Tensor:
@@ -194,7 +193,7 @@ def share_count(keep: Tensor, fraction: float | Tensor, *, group: dist.ProcessGr
         tensor(2., dtype=torch.float64)
     """
     share = fraction.detach().clamp(0.0, 1.0) if isinstance(fraction, Tensor) else _require_fraction(fraction)
-    number = total(keep.sum().double(), group)
+    number = _collectives.total(keep.sum().double(), group)
     return torch.where(number > 0, (share * number).floor().clamp(min=1), 0)
 
 
@@ -221,7 +220,7 @@ def top_count(
         tensor([False,  True,  True])
     """
     _check_statistic("values", values, mask, validate=False)
-    flat, own = gather(torch.where(_kept(values, mask), values.detach(), torch.nan).reshape(-1), group)
+    flat, own = _collectives.gather(torch.where(_kept(values, mask), values.detach(), torch.nan).reshape(-1), group)
     keep = ~flat.isnan()
     order = torch.where(keep, flat, -torch.inf).argsort(descending=True, stable=True)
     # Ranks count kept elements only, so that a kept -inf does not lose its place to a masked element.
@@ -239,7 +238,7 @@ def _centred(values: Tensor, mask: Tensor | None, group: dist.ProcessGroup | Non
     keep = _kept(wide, mask)
     kept = torch.where(keep, wide, 0.0)
     # An empty mask divides by 1: nothing is left of it below.
-    mean = total(kept.sum(), group) / total(keep.sum(), group).clamp(min=1)
+    mean = _collectives.total(kept.sum(), group) / _collectives.total(keep.sum(), group).clamp(min=1)
     return torch.where(keep, wide - mean, 0.0)
 
 

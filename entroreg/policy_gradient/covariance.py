@@ -17,7 +17,12 @@ from entroreg.policy_gradient.tokens import check_tokens
 
 
 class Quantiles(NamedTuple):
-    """Thresholds of Clip-Cov as quantiles of the batch's covariances, in [0, 1]."""
+    """Thresholds of Clip-Cov as quantiles of the batch's covariances, in [0, 1].
+
+    Example:
+        >>> Quantiles(low=0.98, high=1.0)
+        Quantiles(low=0.98, high=1.0)
+    """
 
     low: float
     high: float
@@ -73,10 +78,10 @@ def clip_cov_loss(
         ValueError: shapes that do not fit, thresholds out of order, fraction outside (0, 1], or NaN.
 
     Example:
-        >>> log_probs = torch.tensor([[-0.1, -0.1, -0.1, -6.0]])
+        >>> log_probs = torch.tensor([[-0.1, -0.1, -0.1, -4.0]])
         >>> loss, metrics = clip_cov_loss(log_probs, log_probs, torch.tensor([[1.0, 1.0, 1.0, -1.0]]))
         >>> round(float(metrics.share_selected), 2), round(float(loss), 2)
-        (0.25, -0.25)
+        (0.25, -0.75)
 
     Reference:
         Cui et al. (2025), arXiv 2505.22617, section 4.2 (Clip-Cov).

@@ -19,6 +19,11 @@ class EntropyLaw(NamedTuple):
         ceiling_interval: 95 % confidence interval of the ceiling, for independent normal residuals. Steps of one
             training are neither, so read it as a lower bound of the uncertainty.
         r_squared: share of the reward's variance that the law explains.
+
+    Example:
+        >>> law = EntropyLaw(a=0.5, b=1.2, ceiling=0.7, ceiling_interval=(0.6, 0.8), r_squared=0.9)
+        >>> float(law.forecast(0.0))
+        0.7
     """
 
     a: float
@@ -55,7 +60,7 @@ def fit_entropy_law(entropy: Sequence[float], reward: Sequence[float]) -> Entrop
     Example:
         >>> law = fit_entropy_law([1.0, 0.5, 0.2], [0.1, 0.4, 0.5])
         >>> round(law.ceiling, 2)
-        0.55
+        0.57
 
     Reference:
         Cui et al. (2025), arXiv 2505.22617, eq. 1.

@@ -27,6 +27,13 @@ class PolicyMetrics(NamedTuple):
         share_clipped: of the tokens, those that PPO's clip holds.
         share_inert: of the selected tokens, those whose KL penalty is 0 because nothing has moved yet.
         kl: KL(old || new), nats, by the estimator d - 1 - log d with the ratio d.
+
+    Example:
+        >>> from entroreg.policy_gradient import reinforce_loss
+        >>> log_probs = torch.tensor([[-1.0, -2.0]])
+        >>> metrics = reinforce_loss(log_probs, log_probs, torch.tensor([[1.0, 0.5]]))[1]
+        >>> metrics.entropy, metrics.kl
+        (tensor(1.5000), tensor(0.))
     """
 
     entropy: Tensor

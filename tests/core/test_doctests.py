@@ -17,7 +17,7 @@ from torch import nn
 import entroreg
 
 ABOVE = {"agents", "benchmarks", "envs", "vision"}
-FAMILIES = ("measures", "penalties", "schedules", "selectors", "controllers")
+FAMILIES = ("measures", "penalties", "schedules", "selectors", "controllers", "policy_gradient")
 
 
 def _core() -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -93,6 +93,8 @@ def _norm_of_verl(length: int) -> Any:
 @EACH
 @given(seed=st.integers(0, 10_000), per_sequence=st.booleans())
 def test_masked_is_deleted(loss_fn: Loss, seed: int, per_sequence: bool) -> None:
+    # One sequence with one advantage has covariances of 0, among which rounding would choose.
+    assume(not (per_sequence and loss_fn is LOSSES["kl-cov"]))
     new, old, advantages, mask = _batch(seed, batch=1, length=8)
     if per_sequence:
         advantages = advantages[:, 0]
