@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,3 +125,19 @@ def _check_name(field: str, name: object) -> None:
         raise TypeError(f"{field} must be a str, got {type(name).__name__}: use str({field})")
     if name in {"", ".", ".."}:
         raise ValueError(f"{field} must be a name, got {name!r}: it becomes a folder's")
+
+
+def gather_results(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
+    """Return the results of the cells that are done, and what failed: the summary of a suite without scores.
+
+    Args:
+        cells: all cells of a preset, done or not.
+        out: folder of all runs.
+
+    Returns:
+        ``cells``: every result with its task; ``failed``: folders of the cells without a result.
+    """
+    return {
+        "cells": [{"task": c.task, **read_result(c.folder(out))} for c in cells if is_done(c.folder(out))],
+        "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
+    }

@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
+from entroreg.benchmarks.cells import Cell, gather_results, write_result
 from entroreg.benchmarks.speed import peers, picture, processes, report
 from entroreg.benchmarks.speed.measuring import FLOOR, Plan, measure
 
@@ -30,6 +29,7 @@ PLANS = {
 
 as_text = report.as_text
 plot = picture.plot_steps
+summarise = gather_results
 
 
 def cells(preset: str) -> list[Cell]:
@@ -63,19 +63,3 @@ def run(cell: Cell, folder: Path) -> None:
         }
         measured = measure(workers, plan)
     write_result(folder, {"threads": threads, "not_installed": absent, **measured})
-
-
-def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
-    """Return the results of the cells that are done, and what failed.
-
-    Args:
-        cells: all cells of the preset, done or not.
-        out: folder of all runs.
-
-    Returns:
-        ``cells``: every result with its task; ``failed``: folders of the cells without a result.
-    """
-    return {
-        "cells": [{"task": c.task, **read_result(c.folder(out))} for c in cells if is_done(c.folder(out))],
-        "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
-    }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
+from entroreg.benchmarks.cells import Cell, gather_results, write_result
 from entroreg.benchmarks.token_entropy.measuring import Task, largest_errors, peak_megabytes, rounds_of
 from entroreg.benchmarks.token_entropy.methods import missing_peers
 
@@ -28,6 +28,8 @@ SMOKE = {
     "fused-64x1kx32-float32": Task(64, 1_000, "float32", hidden=32),
 }
 ROUNDS = {"smoke": 3, "small": 7, "paper": 21}
+
+summarise = gather_results
 
 
 def cells(preset: str) -> list[Cell]:
@@ -55,22 +57,6 @@ def run(cell: Cell, folder: Path) -> None:
             "largest_error": errors[name],
         }
     write_result(folder, {"threads": THREADS, "rounds": rounds, "methods": methods, "missing": missing_peers()})
-
-
-def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
-    """Return the results of the cells that are done, and what failed.
-
-    Args:
-        cells: all cells of the preset, done or not.
-        out: folder of all runs.
-
-    Returns:
-        ``cells``: every result with its task; ``failed``: folders of the cells without a result.
-    """
-    return {
-        "cells": [{"task": c.task, **read_result(c.folder(out))} for c in cells if is_done(c.folder(out))],
-        "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
-    }
 
 
 def as_text(summary: dict[str, Any]) -> str:

@@ -29,8 +29,8 @@ def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
     assert provenance["cpu"]
     assert result["failed"] == []
     assert result["cells"]
-    recompute = _recompute_speed if result["suite"] == "sac-speed" else _recompute_scores
-    recompute(result)
+    recompute = {"sac-speed": _recompute_speed, "token-entropy": _recompute_times}
+    recompute.get(result["suite"], _recompute_scores)(result)
 
 
 def _recompute_scores(result: dict[str, Any]) -> None:
@@ -41,6 +41,17 @@ def _recompute_scores(result: dict[str, Any]) -> None:
             assert row["done"] == row["seeds"] == len({cell["seed"] for cell in cells})
             assert row["iqm"] == pytest.approx(trim_mean(row["scores"], 0.25))
             assert row["interval"][0] <= row["iqm"] <= row["interval"][1]
+
+
+def _recompute_times(result: dict[str, Any]) -> None:
+    for cell in result["cells"]:
+        ours = [turn["both"] for turn in cell["rounds"]["entroreg"]]
+        for name, turns in cell["rounds"].items():
+            row, both = cell["methods"][name], [turn["both"] for turn in turns]
+            ratios = [value / our for value, our in zip(both, ours, strict=True)]
+            assert row["both_ms"]["median"] == pytest.approx(1000 * statistics.median(both), abs=1e-3)
+            assert row["time_over_entroreg"]["median"] == pytest.approx(statistics.median(ratios), abs=1e-3)
+            assert row["extra_mb"] >= 0.0
 
 
 def _recompute_speed(result: dict[str, Any]) -> None:
