@@ -61,7 +61,8 @@ def largest_errors(task: Task) -> dict[str, float]:
     errors = {}
     for name, method in small.methods().items():
         outputs = method(*leaves, tokens)
-        errors[name] = max(float((a.detach().double() - b).abs().max()) for a, b in zip(outputs, exact, strict=True))
+        pairs = zip(outputs, exact, strict=True)
+        errors[name] = max(float((one.detach().double() - other).abs().max()) for one, other in pairs)
     return errors
 
 
