@@ -61,6 +61,9 @@ class AdamState:
 
     Args:
         optimizer: for which ``why_not_adam`` knows no reason.
+
+    Raises:
+        RuntimeError: the moments have another dtype than the parameters.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -74,6 +77,12 @@ class AdamState:
                     "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 }
         entries = [optimizer.state[parameter] for parameter in self.parameters]
+        for parameter, entry in zip(self.parameters, entries, strict=True):
+            if entry["exp_avg"].dtype != parameter.dtype:
+                raise RuntimeError(
+                    f"the optimiser's moments must have the dtype of its parameters, {parameter.dtype}, got "
+                    f"{entry['exp_avg'].dtype}: convert both, torch's Adam asks for the same"
+                )
         self._held = [
             (entry, entry["step"], entry["exp_avg"], entry["exp_avg_sq"]) for entry in optimizer.state.values()
         ]
@@ -84,6 +93,8 @@ class AdamState:
 
     def is_live(self) -> bool:
         """Whether these are still the optimiser's tensors; loading a state replaces them."""
+        if self.parameters[0].dtype != self.exp_avgs[0].dtype:
+            return False
         entries = self._optimizer.state.values()  # in the order of self._held: to look each up would take longer
         return len(entries) == len(self._held) and all(
             entry is held and entry["step"] is step and entry["exp_avg"] is moment and entry["exp_avg_sq"] is square

@@ -11,10 +11,13 @@ from typing import Any, TypeAlias
 import torch
 import torch._dynamo.exc
 import torch._inductor.exc
+from stable_baselines3.common.preprocessing import is_image_space
 from torch import Tensor
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
 aten = torch.ops.aten
+# It looks at the bounds of a space, which Dynamo takes for data; they never change.
+torch.compiler.assume_constant_result(is_image_space)  # type: ignore[no-untyped-call]
 # What torch raises when it cannot trace or compile; by then nothing has been changed.
 COMPILE_ERRORS = (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError)
 CompiledUpdate: TypeAlias = Callable[..., tuple[Tensor, Tensor]]

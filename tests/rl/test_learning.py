@@ -39,7 +39,8 @@ def test_sac_balances_the_inverted_pendulum() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_discrete_sac_solves_cart_pole(seed: int) -> None:
     task = sac_suite.TASKS["CartPole-v1"]
-    agent = DiscreteSAC("MlpPolicy", "CartPole-v1", seed=seed, device="cpu", **task.settings)
+    # Eager, so that the scores are those of the result file: a seed is one draw, which rounding would draw again.
+    agent = DiscreteSAC("MlpPolicy", "CartPole-v1", seed=seed, device="cpu", engine="eager", **task.settings)
     alphas = AlphaTrace()
     agent.learn(task.steps["small"], callback=alphas)
     env = gym.make("CartPole-v1")
