@@ -70,6 +70,13 @@ def require_positive(name: str, value: float) -> float:
     return number
 
 
+def require_fraction(name: str, value: float) -> float:
+    """Return ``value`` as a float; refuse anything that is not a number in (0, 1]."""
+    if not 0.0 < (number := require_number(name, value)) <= 1.0:
+        raise ValueError(f"{name} must be in (0, 1], got {value}")
+    return number
+
+
 def require_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Refuse a word that is not one of ``choices``."""
     allowed = sorted(choices)

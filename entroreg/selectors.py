@@ -192,7 +192,11 @@ def share_count(keep: Tensor, fraction: float | Tensor, *, group: dist.ProcessGr
         >>> share_count(torch.ones(10, dtype=torch.bool), 0.25)
         tensor(2., dtype=torch.float64)
     """
-    share = fraction.detach().clamp(0.0, 1.0) if isinstance(fraction, Tensor) else _require_fraction(fraction)
+    share = (
+        fraction.detach().clamp(0.0, 1.0)
+        if isinstance(fraction, Tensor)
+        else _checks.require_fraction("fraction", fraction)
+    )
     number = _collectives.total(keep.sum().double(), group)
     return torch.where(number > 0, (share * number).floor().clamp(min=1), 0)
 
@@ -247,9 +251,3 @@ def _check_statistic(name: str, values: Tensor, mask: Tensor | None, validate: b
     _checks.require_mask(mask, name, values)
     if validate:
         _checks.require_no_nan(name, values if mask is None else values.masked_fill(~mask, 0.0))
-
-
-def _require_fraction(fraction: float) -> float:
-    if not 0.0 < _checks.require_number("fraction", fraction) <= 1.0:
-        raise ValueError(f"fraction must be in (0, 1], got {fraction}")
-    return fraction

@@ -163,16 +163,22 @@ def kl_cov_loss(
     return reduction(losses, tokens.mask, group), metrics
 
 
-def _thresholds(
-    covariance: Tensor, band: tuple[float, float] | Quantiles, group: dist.ProcessGroup | None
-) -> tuple[float | Tensor, float | Tensor]:
+def check_band(band: tuple[float, float] | Quantiles) -> tuple[float, float]:
+    """Return the thresholds of Clip-Cov, checked."""
     low, high = (_checks.require_number(name, value) for name, value in zip(("low", "high"), band, strict=True))
     if not low < high:
         raise ValueError(f"band must have low below high, got {low} and {high}")
+    if isinstance(band, Quantiles) and (low < 0.0 or high > 1.0):
+        raise ValueError(f"quantiles must be in [0, 1], got {low} and {high}")
+    return low, high
+
+
+def _thresholds(
+    covariance: Tensor, band: tuple[float, float] | Quantiles, group: dist.ProcessGroup | None
+) -> tuple[float | Tensor, float | Tensor]:
+    low, high = check_band(band)
     if not isinstance(band, Quantiles):
         return low, high
-    if low < 0.0 or high > 1.0:
-        raise ValueError(f"quantiles must be in [0, 1], got {low} and {high}")
     found = quantiles_of(covariance, (low, high), group)
     # The ends are no thresholds: with 1 the largest is a candidate, and with 0 the smallest.
     return (found[0] if low > 0.0 else -torch.inf), (found[1] if high < 1.0 else torch.inf)

@@ -113,9 +113,14 @@ def ppo_clip_loss(
 
 def ppo_tokens(tokens: Tokens, clip: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """Return PPO's loss of each token (B, T) and where its clip holds (B, T)."""
-    low = _checks.require_number("clip low", clip[0], low=0.0, high=1.0)
-    high = _checks.require_number("clip high", clip[1], low=0.0)
+    low, high = check_clip(clip)
     ratio = tokens.log_ratio.exp()
     free = -tokens.advantages * ratio
     held = -tokens.advantages * ratio.clamp(1.0 - low, 1.0 + high)
     return torch.maximum(free, held), (held > free).detach()
+
+
+def check_clip(clip: tuple[float, float]) -> tuple[float, float]:
+    """Return eps low and high of PPO's clip, checked."""
+    low = _checks.require_number("clip low", clip[0], low=0.0, high=1.0)
+    return low, _checks.require_number("clip high", clip[1], low=0.0)

@@ -54,9 +54,13 @@ PUBLIC = {
         "log_alpha_loss",
     ],
     "entroreg.policy_gradient": [
+        "ClipCov",
         "ConstantLength",
         "ControlledClipCov",
         "EntropyLaw",
+        "KLCov",
+        "PPOClip",
+        "PolicyLoss",
         "PolicyMetrics",
         "Quantiles",
         "clip_cov_loss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from torch import Tensor
 
 from entroreg import Dual
 from entroreg.policy_gradient import (
+    ClipCov,
     ConstantLength,
     ControlledClipCov,
+    KLCov,
+    PolicyLoss,
     PolicyMetrics,
+    PPOClip,
     Quantiles,
     clip_cov_loss,
     kl_cov_loss,
@@ -417,3 +422,38 @@ def test_reductions_by_loop(seed: int) -> None:
     means = [sum(row) / len(row) for row in rows if row]
     assert sequence_mean(losses, mask).item() == pytest.approx(sum(means) / len(means))
     assert ConstantLength(7)(losses, mask).item() == pytest.approx(sum(kept) / 4 / 7)
+
+
+@pytest.mark.parametrize(
+    ("control", "plain"),
+    [
+        (PPOClip(clip=(0.2, 0.28)), partial(ppo_clip_loss, clip=(0.2, 0.28))),
+        (ClipCov(fraction=0.3, band=(0.0, 9.0)), partial(clip_cov_loss, fraction=0.3, band=(0.0, 9.0))),
+        (KLCov(fraction=0.3, beta=0.5), partial(kl_cov_loss, fraction=0.3, beta=0.5)),
+    ],
+)
+def test_a_control_is_its_loss_with_settings(control: PolicyLoss, plain: PolicyLoss) -> None:
+    generator = torch.Generator().manual_seed(0)
+    new, old, advantages = torch.randn(3, 4, 6, generator=generator).unbind()
+    torch.manual_seed(1)
+    loss, metrics = control(new, old, advantages, new < 1.0, reduction=sequence_mean)
+    torch.manual_seed(1)
+    expected, expected_metrics = plain(new, old, advantages, new < 1.0, reduction=sequence_mean)
+    assert loss == expected
+    assert all(torch.equal(a, b) for a, b in zip(metrics, expected_metrics, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("control", "settings", "message"),
+    [
+        (PPOClip, {"clip": (1.5, 0.2)}, r"clip low must be in \[0, 1\], got 1\.5"),
+        (ClipCov, {"fraction": 0.0}, r"fraction must be in \(0, 1\], got 0\.0"),
+        (ClipCov, {"band": (5.0, 1.0)}, "low below high, got 5.0 and 1.0"),
+        (ClipCov, {"clip": (0.2, -0.1)}, "clip high must be finite and at least 0"),
+        (KLCov, {"fraction": 1.5}, r"fraction must be in \(0, 1\], got 1\.5"),
+        (KLCov, {"beta": -1.0}, "beta must be finite and at least 0"),
+    ],
+)
+def test_a_control_refuses_bad_settings_when_made(control: type, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        control(**settings)
