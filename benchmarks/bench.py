@@ -11,7 +11,7 @@ import numpy as np
 
 from entroreg.atomic import write_json
 from entroreg.benchmarks import provenance
-from entroreg.benchmarks.cells import Cell, Suite, is_done, read_result
+from entroreg.benchmarks.cells import Cell, Suite, failures_as_text, is_done, read_result
 from entroreg.benchmarks.errors import UserError, unknown_name
 from entroreg.benchmarks.runner import CellOutcome, local_executor, run_cells
 from entroreg.benchmarks.statistics import (
@@ -126,10 +126,7 @@ def _scores_as_text(summary: dict[str, Any]) -> str:
     for task, rows in summary["tasks"].items():
         lines.append(task)
         lines += [_line(row) for row in rows]
-    if summary["failed"]:
-        lines.append(f"failed: {len(summary['failed'])} cells; each folder has a stderr.log")
-        lines += [f"  {folder}" for folder in summary["failed"]]
-    return "\n".join(lines)
+    return "\n".join(lines + failures_as_text(summary["failed"]))
 
 
 def _row(method: str, scores: list[float], seeds: int, first: list[float] | None) -> dict[str, Any]:

@@ -141,3 +141,9 @@ def gather_results(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
         "cells": [{"task": c.task, **read_result(c.folder(out))} for c in cells if is_done(c.folder(out))],
         "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
     }
+
+
+def failures_as_text(failed: Sequence[str]) -> list[str]:
+    """Return the lines that name the folders of failed cells, none where nothing failed."""
+    heading = f"failed: {len(failed)} cells; each folder has a stderr.log"
+    return [heading, *(f"  {folder}" for folder in failed)] if failed else []

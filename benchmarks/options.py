@@ -43,16 +43,16 @@ class RunOptions:
         if self.env in {"", ".", ".."}:
             raise ValueError(f"env must be the id of an environment, got {self.env!r}")
         for name in ("steps", "eval_episodes", "checkpoint_every"):
-            _require_at_least(name, getattr(self, name), 1)
-        _require_at_least("seed", self.seed, 0)
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("seed", self.seed, 0)
         if self.population and self.seeds is None:
             raise ValueError("population needs the number of agents: add --seeds 8")
         if self.seeds is not None:
-            _require_at_least("seeds", self.seeds, 1)
+            require_at_least("seeds", self.seeds, 1)
             if not self.population:
                 raise ValueError("seeds are trained together: add --population, or run each --seed by itself")
         if self.threads is not None:
-            _require_at_least("threads", self.threads, 1)
+            require_at_least("threads", self.threads, 1)
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class AgentOptions:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "buffer_size", "train_freq"):
-            _require_at_least(name, getattr(self, name), 1)
-        _require_at_least("learning_starts", self.learning_starts, 0)
+            require_at_least(name, getattr(self, name), 1)
+        require_at_least("learning_starts", self.learning_starts, 0)
         for name in ("learning_rate", "alpha_learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0.0 < value < math.inf:
@@ -196,6 +196,7 @@ def from_json(data: dict[str, Any]) -> TrainOptions:
     return TrainDiscreteSAC(run, agent, DiscreteOptions(**data["discrete"]))
 
 
-def _require_at_least(name: str, value: int, least: int) -> None:
+def require_at_least(name: str, value: int, least: int) -> None:
+    """Refuse an option below the least value that makes sense."""
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -10,10 +10,11 @@ from typing import Any
 from entroreg.agents import SACPopulation
 from entroreg.benchmarks.building import build_population, make_environment
 from entroreg.benchmarks.curves import WINDOW
-from entroreg.benchmarks.options import TrainSAC, runs_of
+from entroreg.benchmarks.options import TrainSAC, runs_of, to_json
 from entroreg.benchmarks.progress import show_progress
+from entroreg.benchmarks.run_folder import claimed, set_threads, write_head
 from entroreg.benchmarks.signals import StopFlag
-from entroreg.benchmarks.training import claimed, conclude, recording, run_folder, set_threads, write_head
+from entroreg.benchmarks.training import conclude, recording, run_folder
 
 Rows = list[dict[str, float]]
 
@@ -33,7 +34,7 @@ def train_population(options: TrainSAC, stop: StopFlag) -> list[dict[str, Any]] 
         FloatingPointError: a loss of an agent became NaN or infinite; the last checkpoints are kept.
         OSError: a folder cannot be written.
     """
-    set_threads(options)
+    set_threads(options.run.threads)
     runs = runs_of(options)
     folders = [run_folder(run) for run in runs]
     with ExitStack() as stack:
@@ -44,7 +45,7 @@ def train_population(options: TrainSAC, stop: StopFlag) -> list[dict[str, Any]] 
         population = build_population(options, envs)
         for run, folder in zip(runs, folders, strict=True):
             stack.enter_context(claimed(folder, overwrite=run.run.overwrite))
-            write_head(run, folder)
+            write_head(folder, to_json(run))
         started = time.perf_counter()
         rows = _learn(population, runs, folders, stop)
         seconds = time.perf_counter() - started

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +11,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from entroreg.agents import SAC, DiscreteSAC
 from entroreg.agents.agent_checkpoint import load_agent, save_agent
-from entroreg.atomic import write_json
-from entroreg.benchmarks import cells, provenance
+from entroreg.benchmarks import cells
 from entroreg.benchmarks.building import build_agent, make_environment
 from entroreg.benchmarks.cells import Cell
 from entroreg.benchmarks.curves import plot_learning_curve
@@ -28,9 +24,8 @@ from entroreg.benchmarks.evaluation import episode_returns, greedy_policy, rando
 from entroreg.benchmarks.monitor import Checkpointer, EpisodeRecorder, StepWatch
 from entroreg.benchmarks.options import TrainOptions, from_json, kind_of, to_json
 from entroreg.benchmarks.progress import show_progress
+from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, set_threads, write_head
 from entroreg.benchmarks.signals import StopFlag
-
-CHECKPOINT = Path("checkpoints", "last")
 
 
 def run_folder(options: TrainOptions) -> Path:
@@ -55,30 +50,18 @@ def train(options: TrainOptions, folder: Path, stop: StopFlag) -> dict[str, Any]
         FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
         OSError: the folder cannot be written.
     """
-    set_threads(options)
+    set_threads(options.run.threads)
     env = make_environment(options.run.env)
     try:
         agent = build_agent(options, env)
         with claimed(folder, overwrite=options.run.overwrite):
-            write_head(options, folder)
+            write_head(folder, to_json(options))
             started = time.perf_counter()
             rows = _learn(agent, options, folder, stop)
             seconds = time.perf_counter() - started
             return conclude(agent, env, options, folder, rows, seconds, stop)
     finally:
         env.close()
-
-
-def set_threads(options: TrainOptions) -> None:
-    """Give torch the number of threads that was asked for."""
-    if options.run.threads is not None:
-        torch.set_num_threads(options.run.threads)
-
-
-def write_head(options: TrainOptions, folder: Path) -> None:
-    """Write down what is run, and where."""
-    write_json(folder / "config.json", to_json(options))
-    write_json(folder / "meta.json", provenance.collect())
 
 
 def conclude(
@@ -173,46 +156,6 @@ def load_run(folder: Path) -> tuple[SAC | DiscreteSAC, gym.Env[Any, Any], TrainO
         reason = str(error).partition("\n")[0]
         raise UserError(f"the checkpoint in {folder} does not fit its config.json: {reason}") from error
     return agent, env, options
-
-
-@contextmanager
-def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
-    """Hold a run's folder, empty, for this process alone.
-
-    Args:
-        folder: of the run.
-        overwrite: whether what another run left there may be replaced.
-
-    Raises:
-        UserError: another process writes it, it holds results or a checkpoint, or it cannot be written.
-    """
-    lock = folder.with_name(f".{folder.name}.lock")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    except OSError as error:
-        raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder} is being written by another process: choose another --out or --seed"
-            ) from error
-        _empty(folder, overwrite=overwrite)
-        yield
-
-
-def _empty(folder: Path, *, overwrite: bool) -> None:
-    kept = "a finished run" if cells.is_done(folder) else "the checkpoint of a run that was stopped"
-    if (cells.is_done(folder) or (folder / CHECKPOINT).exists()) and not overwrite:
-        raise UserError(f"{folder} holds {kept}: choose another --out or --seed, or replace it with --overwrite")
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
-    except OSError as error:
-        raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
 
 
 def _learn(agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path, stop: StopFlag) -> list[dict[str, float]]:

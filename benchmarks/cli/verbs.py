@@ -37,8 +37,9 @@ class Train:
         """Train; the last lines say where everything is."""
         if isinstance(self.agent, TrainSAC) and self.agent.run.population:
             return _train_population(self.agent)
+        from entroreg.benchmarks.run_folder import CHECKPOINT
         from entroreg.benchmarks.signals import stop_on_signals
-        from entroreg.benchmarks.training import CHECKPOINT, run_folder, train
+        from entroreg.benchmarks.training import run_folder, train
 
         folder = run_folder(self.agent)
         with stop_on_signals() as stop:
@@ -62,8 +63,9 @@ class Train:
 def _train_population(options: TrainSAC) -> int:
     from entroreg.benchmarks.options import runs_of
     from entroreg.benchmarks.population import train_population
+    from entroreg.benchmarks.run_folder import CHECKPOINT
     from entroreg.benchmarks.signals import stop_on_signals
-    from entroreg.benchmarks.training import CHECKPOINT, run_folder
+    from entroreg.benchmarks.training import run_folder
 
     folders = [run_folder(run) for run in runs_of(options)]
     with stop_on_signals() as stop:

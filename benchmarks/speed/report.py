@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from entroreg.benchmarks.cells import failures_as_text
 from entroreg.benchmarks.speed.measuring import FLOOR
 from entroreg.benchmarks.speed.worker import ENVIRONMENT, STAGES
 
@@ -24,10 +25,7 @@ def as_text(summary: dict[str, Any]) -> str:
         lines += _steps(rows, cell["not_installed"])
         lines += _updates(rows, floor=found[FLOOR]["update_ms"]["median"])
         lines += _stages({name: row for name, row in rows.items() if "stage_ms" in row})
-    if summary["failed"]:
-        lines.append(f"failed: {len(summary['failed'])} cells; each folder has a stderr.log")
-        lines += [f"  {folder}" for folder in summary["failed"]]
-    return "\n".join(lines)
+    return "\n".join(lines + failures_as_text(summary["failed"]))
 
 
 def title(cell: dict[str, Any]) -> str:

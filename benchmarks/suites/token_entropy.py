@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from entroreg.benchmarks.cells import Cell, gather_results, write_result
+from entroreg.benchmarks.cells import Cell, failures_as_text, gather_results, write_result
 from entroreg.benchmarks.token_entropy.measuring import Task, largest_errors, peak_megabytes, rounds_of
 from entroreg.benchmarks.token_entropy.methods import missing_peers
 
@@ -76,10 +76,7 @@ def as_text(summary: dict[str, Any]) -> str:
                 f"{row['time_over_entroreg']['median']:14.2f}{row['extra_mb']:10.0f}{row['largest_error']:10.1e}"
             )
         lines += [f"  {name:10} not installed: {remedy}" for name, remedy in cell["missing"].items()]
-    if summary["failed"]:
-        lines.append(f"failed: {len(summary['failed'])} cells; each folder has a stderr.log")
-        lines += [f"  {folder}" for folder in summary["failed"]]
-    return "\n".join(lines)
+    return "\n".join(lines + failures_as_text(summary["failed"]))
 
 
 def _spread(values: Any) -> dict[str, float]:

@@ -17,7 +17,7 @@ import pytest
 import stable_baselines3
 
 from entroreg.benchmarks.cli import main
-from entroreg.benchmarks.training import claimed
+from entroreg.benchmarks.run_folder import claimed
 
 SMALL = ("--net", "8", "--batch-size", "16", "--eval-episodes", "2", "--threads", "1")
 FOLDER = Path("runs/train/sac/Pendulum-v1/seed-3")

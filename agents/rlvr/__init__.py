@@ -1,0 +1,1 @@
+"""Reinforcement learning with verifiable rewards: a character transformer that learns to add."""

@@ -1,0 +1,1 @@
+"""Training with verifiable rewards as a command and as a suite."""

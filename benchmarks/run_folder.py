@@ -1,0 +1,70 @@
+"""The folder of a training run: held by one process, and never overwritten by accident."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from entroreg.atomic import write_json
+from entroreg.benchmarks import cells, provenance
+from entroreg.benchmarks.errors import UserError
+
+CHECKPOINT = Path("checkpoints", "last")
+
+
+def set_threads(threads: int | None) -> None:
+    """Give torch the number of threads that was asked for; None leaves it to torch."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def write_head(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write down what is run, and where."""
+    write_json(folder / "config.json", dict(config))
+    write_json(folder / "meta.json", provenance.collect())
+
+
+@contextmanager
+def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
+    """Hold a run's folder, empty, for this process alone.
+
+    Args:
+        folder: of the run.
+        overwrite: whether what another run left there may be replaced.
+
+    Raises:
+        UserError: another process writes it, it holds results or a checkpoint, or it cannot be written.
+    """
+    lock = folder.with_name(f".{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    except OSError as error:
+        raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder} is being written by another process: choose another --out or --seed"
+            ) from error
+        _empty(folder, overwrite=overwrite)
+        yield
+
+
+def _empty(folder: Path, *, overwrite: bool) -> None:
+    kept = "a finished run" if cells.is_done(folder) else "the checkpoint of a run that was stopped"
+    if (cells.is_done(folder) or (folder / CHECKPOINT).exists()) and not overwrite:
+        raise UserError(f"{folder} holds {kept}: choose another --out or --seed, or replace it with --overwrite")
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+    except OSError as error:
+        raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
