@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ _CHUNK_ELEMENTS = 1 << 17  # float32 logits that stay in a core's cache between 
 _IMPOSSIBLE = -1e4  # whose exp and exp2 are 0 in every dtype; unlike -inf it times 0 is 0
 _LN_2 = math.log(2.0)
 _FUSED_CHUNK_ROWS = 128  # enough for a matrix product at full speed
+_HAS_TRITON = importlib.util.find_spec("triton") is not None  # importing it here would cost a second
 
 
 def token_logprob_entropy(
@@ -126,7 +128,7 @@ class _TokenStatistics(torch.autograd.Function):
         own = tokens if group is None else tokens - dist.get_rank(group) * logits.shape[1]
         statistics = logits.new_empty(4, len(logits), dtype=_checks.accumulation_dtype(logits))
         _write_statistics(logits, own, temperature, statistics)
-        log_probs, entropy, maximum, summed = _combine(statistics, group)
+        log_probs, entropy, maximum, summed = _combine(statistics, temperature, group)
         ctx.save_for_backward(logits, own, entropy, maximum, summed)
         ctx.temperature = temperature
         return log_probs, entropy
@@ -136,7 +138,7 @@ class _TokenStatistics(torch.autograd.Function):
     def backward(ctx: Any, grad_log_probs: Tensor, grad_entropy: Tensor) -> tuple[Tensor, None, None, None]:
         logits, tokens, *statistics = ctx.saved_tensors
         incoming = _incoming(statistics, grad_log_probs, grad_entropy, ctx.temperature)
-        gradient = torch.empty_like(logits)
+        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
         _write_gradient(logits, tokens, ctx.temperature, incoming, gradient)
         return gradient, None, None, None
 
@@ -149,7 +151,7 @@ class _LinearTokenStatistics(torch.autograd.Function):
         statistics = hidden.new_empty(4, len(hidden), dtype=_checks.accumulation_dtype(hidden))
         for rows in _chunks(len(hidden), _FUSED_CHUNK_ROWS):
             _write_statistics(hidden[rows] @ weight.T, tokens[rows], temperature, statistics[:, rows])
-        log_probs, entropy, maximum, summed = _combine(statistics, None)
+        log_probs, entropy, maximum, summed = _combine(statistics, temperature, None)
         ctx.save_for_backward(hidden, weight, tokens, entropy, maximum, summed)
         ctx.temperature = temperature
         return log_probs, entropy
@@ -182,19 +184,38 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _write_statistics(logits: Tensor, tokens: Tensor, temperature: float, out: Tensor) -> None:
-    """Write the statistics (4, N) of all rows, a few at a time."""
+    """Write the statistics (4, N) of all rows: by a kernel, or a few at a time."""
+    if _has_kernels(logits):
+        from entroreg.measures import _token_triton
+
+        return _token_triton.write_statistics(logits, tokens, temperature, out)
     for rows in _chunks(len(logits), _CHUNK_ELEMENTS // max(1, logits.shape[1])):
         _row_statistics(logits[rows], tokens[rows], temperature, out[:, rows])
 
 
 def _write_gradient(logits: Tensor, tokens: Tensor, temperature: float, incoming: _Incoming, out: Tensor) -> None:
-    """Write the gradient of all rows, a few at a time; it may take the place of the logits."""
+    """Write the gradient of all rows, by a kernel or a few at a time; it may take the place of the logits."""
+    if _has_kernels(logits):
+        from entroreg.measures import _token_triton
+
+        return _token_triton.write_gradient(logits, tokens, temperature, *incoming, out)
     for rows in _chunks(len(logits), _CHUNK_ELEMENTS // max(1, logits.shape[1])):
         out[rows] = _row_gradient(logits[rows], tokens[rows], temperature, incoming.at(rows))
 
 
+def _has_kernels(logits: Tensor) -> bool:
+    """Whether Triton's kernels can take these logits: it supports GPUs from compute capability 8.0 on."""
+    if not (_HAS_TRITON and logits.is_cuda and logits.numel()):
+        return False
+    modern = torch.cuda.get_device_capability(logits.device)[0] >= 8
+    return modern and logits.dtype in (torch.float32, torch.bfloat16, torch.float16)
+
+
 def _row_statistics(logits: Tensor, tokens: Tensor, temperature: float, out: Tensor) -> None:
-    """Write maximum, sum of exp and sum of exp times logit, both centred, and the token's logit or 0: (4, n)."""
+    """Write maximum, sum of exp, sum of exp times exponent, and the token's logit or 0: (4, n).
+
+    An exponent is (z - maximum) / temperature; a logit divided by a temperature below 1 could overflow.
+    """
     inside = (tokens >= 0) & (tokens < logits.shape[1])
     wide = logits.to(out.dtype)
     chosen = wide.gather(1, tokens.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
@@ -202,10 +223,10 @@ def _row_statistics(logits: Tensor, tokens: Tensor, temperature: float, out: Ten
     centre = wide.amax(dim=1).clamp(min=torch.finfo(out.dtype).min)
     binary = _binary_logits(wide, centre, temperature)
     exponential = torch.exp2(binary)
-    out[0] = centre / temperature
+    out[0] = centre
     out[1] = exponential.sum(dim=1)
     out[2] = torch.linalg.vecdot(exponential, binary) * _LN_2
-    out[3] = torch.where(inside, chosen / temperature, 0.0)
+    out[3] = torch.where(inside, chosen, 0.0)
 
 
 def _binary_logits(logits: Tensor, centre: Tensor, temperature: float) -> Tensor:
@@ -214,13 +235,15 @@ def _binary_logits(logits: Tensor, centre: Tensor, temperature: float) -> Tensor
     return binary.clamp_(min=_IMPOSSIBLE)
 
 
-def _combine(statistics: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _combine(
+    statistics: Tensor, temperature: float, group: dist.ProcessGroup | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return log-probabilities, entropies, maxima and sums of exp (n,), over all slices of the vocabulary."""
     maximum, summed, weighted, chosen = statistics
     if group is not None:
         largest = maximum.clone()
         dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=group)
-        shift = (maximum - largest).clamp(min=_IMPOSSIBLE)
+        shift = ((maximum - largest) / temperature).clamp(min=_IMPOSSIBLE)
         scale = shift.exp()
         slices = torch.stack([summed * scale, scale * (weighted + shift * summed), chosen])
         dist.all_reduce(slices, group=group)
@@ -228,7 +251,7 @@ def _combine(statistics: Tensor, group: dist.ProcessGroup | None) -> tuple[Tenso
     empty = summed == 0.0
     divisor = torch.where(empty, 1.0, summed)
     log_sum = divisor.log()
-    log_probs = torch.where(empty, -torch.inf, chosen - maximum - log_sum)
+    log_probs = torch.where(empty, -torch.inf, (chosen - maximum) / temperature - log_sum)
     entropy = torch.where(empty, 0.0, log_sum - weighted / divisor)
     return log_probs, entropy, maximum, summed
 
@@ -256,7 +279,7 @@ def _incoming(
     given = torch.where(empty, 0.0, grad_log_probs) / temperature
     wanted = torch.where(empty, 0.0, grad_entropy) / temperature
     offset = (-given - wanted * (entropy - divisor.log())) / divisor
-    return _Incoming(maximum * temperature, -wanted * _LN_2 / divisor, offset, given)
+    return _Incoming(maximum, -wanted * _LN_2 / divisor, offset, given)
 
 
 def _row_gradient(logits: Tensor, tokens: Tensor, temperature: float, incoming: _Incoming) -> Tensor:

@@ -83,17 +83,18 @@ def test_minus_infinity_is_deleted(seed: int) -> None:
     assert with_holes.grad[0][~mask].abs().sum() == 0.0  # type: ignore[index]
 
 
-def test_extremes() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
+def test_extremes(temperature: float) -> None:
     logits = torch.tensor(
         [[-math.inf, -math.inf], [0.0, -math.inf], [1e4, -1e4], [3e38, -3e38]], requires_grad=True
     )
-    log_probs, entropy = token_logprob_entropy(logits, torch.tensor([0, 1, 0, 0]))
+    log_probs, entropy = token_logprob_entropy(logits, torch.tensor([0, 1, 0, 0]), temperature)
     assert log_probs.tolist() == [-math.inf, -math.inf, 0.0, 0.0]
     assert entropy.tolist() == [0.0, 0.0, 0.0, 0.0]
     entropy.sum().backward()
     assert torch.equal(logits.grad, torch.zeros(4, 2))  # type: ignore[arg-type]
     logits.grad = None
-    log_probs, _ = token_logprob_entropy(logits, torch.tensor([0, 0, 0, 0]))
+    log_probs, _ = token_logprob_entropy(logits, torch.tensor([0, 0, 0, 0]), temperature)
     log_probs.sum().backward()
     assert torch.equal(logits.grad, torch.zeros(4, 2))  # type: ignore[arg-type]
     one = token_logprob_entropy(torch.tensor([[3.0]]), torch.tensor([0]))

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "entroreg"
 ABOVE = {"agents", "benchmarks", "envs", "vision"}
+KERNELS = CORE / "measures" / "_token_triton.py"  # imported only where Triton is there and has a device
 ALLOWED = {"torch", "numpy", "scipy", "safetensors", *sys.stdlib_module_names}
 
 
@@ -46,7 +47,8 @@ def forbidden(source, package=("entroreg",)):
 @pytest.mark.parametrize("path", list(core_modules()), ids=lambda path: str(path.relative_to(CORE)))
 def test_core_module_imports(path):
     package = path.relative_to(ROOT).parent.parts
-    assert list(forbidden(path.read_text(encoding="utf-8"), package)) == []
+    expected = ["triton", "triton.language"] if path == KERNELS else []
+    assert list(forbidden(path.read_text(encoding="utf-8"), package)) == expected
 
 
 @pytest.mark.parametrize(
