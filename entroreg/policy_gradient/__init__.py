@@ -4,6 +4,8 @@ from entroreg.policy_gradient.controlled import ControlledClipCov
 from entroreg.policy_gradient.controls import ClipCov, KLCov, PolicyLoss, PPOClip
 from entroreg.policy_gradient.covariance import Quantiles, clip_cov_loss, kl_cov_loss
 from entroreg.policy_gradient.entropy_law import EntropyLaw, fit_entropy_law
+from entroreg.policy_gradient.entropy_monitor import EntropyMonitor, EntropyReport
+from entroreg.policy_gradient.logit_step import logit_step_entropy_change
 from entroreg.policy_gradient.losses import ppo_clip_loss, reinforce_loss
 from entroreg.policy_gradient.metrics import PolicyMetrics
 from entroreg.policy_gradient.reductions import ConstantLength, sequence_mean, token_mean
@@ -13,6 +15,8 @@ __all__ = [
     "ConstantLength",
     "ControlledClipCov",
     "EntropyLaw",
+    "EntropyMonitor",
+    "EntropyReport",
     "KLCov",
     "PPOClip",
     "PolicyLoss",
@@ -21,6 +25,7 @@ __all__ = [
     "clip_cov_loss",
     "fit_entropy_law",
     "kl_cov_loss",
+    "logit_step_entropy_change",
     "ppo_clip_loss",
     "reinforce_loss",
     "sequence_mean",

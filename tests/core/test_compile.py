@@ -67,6 +67,7 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "ppo": (lambda x: policy_gradient.ppo_clip_loss(x, OTHER, SOFT[..., 0], MASK, **FAST)[0], FEATURES),
     "clip-cov": (lambda x: policy_gradient.clip_cov_loss(x, OTHER, FEATURES, MASK, **ALL)[0], FEATURES),
     "kl-cov": (lambda x: policy_gradient.kl_cov_loss(x, OTHER, FEATURES, MASK, **FAST)[0], FEATURES),
+    "logit step": (lambda z: policy_gradient.logit_step_entropy_change(z, OTHER), LOGITS),
     "covariance quantiles": (
         lambda x: policy_gradient.ppo_clip_loss(x, OTHER, FEATURES, MASK, **FAST)[1][2],
         FEATURES,
