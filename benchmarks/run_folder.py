@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -16,6 +17,7 @@ from entroreg.benchmarks import cells, provenance
 from entroreg.benchmarks.errors import UserError
 
 CHECKPOINT = Path("checkpoints", "last")
+Options = TypeVar("Options")
 
 
 def set_threads(threads: int | None) -> None:
@@ -28,6 +30,40 @@ def write_head(folder: Path, config: Mapping[str, Any]) -> None:
     """Write down what is run, and where."""
     write_json(folder / "config.json", dict(config))
     write_json(folder / "meta.json", provenance.collect())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what ``write_head`` wrote down of a run.
+
+    Raises:
+        UserError: the folder is no run of ``entroreg train``.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except OSError as error:
+        raise UserError(f"{folder} must be a run folder with config.json, got: {error}") from error
+    except ValueError as error:
+        raise _not_ours(folder, error) from error
+    if not isinstance(config, dict):
+        raise _not_ours(folder, config)
+    return config
+
+
+def parsed_config(folder: Path, config: dict[str, Any], parse: Callable[[dict[str, Any]], Options]) -> Options:
+    """Return the options of a run, as ``parse`` makes them of its config.
+
+    Raises:
+        UserError: the config is not of ``entroreg train``.
+    """
+    try:
+        return parse(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_ours(folder, error) from error
+
+
+def _not_ours(folder: Path, found: object) -> UserError:
+    path = folder / "config.json"
+    return UserError(f"{path} must be written by 'entroreg train', got something else: {found!r}")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from entroreg.benchmarks.evaluation import episode_returns, greedy_policy, rando
 from entroreg.benchmarks.monitor import Checkpointer, EpisodeRecorder, StepWatch
 from entroreg.benchmarks.options import TrainOptions, from_json, kind_of, to_json
 from entroreg.benchmarks.progress import show_progress
-from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, set_threads, write_head
+from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, parsed_config, set_threads, write_head
 from entroreg.benchmarks.signals import StopFlag
 
 
@@ -129,23 +128,18 @@ def span(values: list[float]) -> dict[str, float] | None:
     return {"min": min(values), "max": max(values), "final": values[-1]} if values else None
 
 
-def load_run(folder: Path) -> tuple[SAC | DiscreteSAC, gym.Env[Any, Any], TrainOptions]:
+def load_run(folder: Path, config: dict[str, Any]) -> tuple[SAC | DiscreteSAC, gym.Env[Any, Any], TrainOptions]:
     """Return the agent of a run folder, with its environment and options; nothing is unpickled.
 
     Args:
         folder: of a run of ``entroreg train``.
+        config: of the run, from ``read_config``.
 
     Raises:
         UserError: the folder is no such run, or has no checkpoint.
         CheckpointError: the checkpoint is damaged.
     """
-    config = folder / "config.json"
-    try:
-        options = from_json(json.loads(config.read_text()))
-    except OSError as error:
-        raise UserError(f"{folder} must be a run folder with config.json, got: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{config} must be written by 'entroreg train', got something else: {error!r}") from error
+    options = parsed_config(folder, config, from_json)
     env = make_environment(options.run.env)
     agent = build_agent(options, env)
     try:

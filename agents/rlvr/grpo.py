@@ -16,7 +16,7 @@ from entroreg.agents.rlvr.controls import Control
 from entroreg.agents.rlvr.sampling import answer_logits, answer_mask, sample
 from entroreg.agents.rlvr.transformer import CharTransformer
 from entroreg.measures import token_logprob_entropy
-from entroreg.policy_gradient import PolicyMetrics
+from entroreg.policy_gradient import ClipCov, ControlledClipCov, PolicyMetrics
 
 _MAX_GRADIENT_NORM = 1.0
 _SPREAD_FLOOR = 1e-4  # of a group whose samples all have one reward; TRL's
@@ -99,6 +99,8 @@ class GRPO:
         self.steps = 0
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=0.0)
+        draws = isinstance(control.loss, ClipCov | ControlledClipCov)
+        self._random = {"generator": self.generator} if draws else {}
         self._bonus = None if control.bonus is None else EntropyRegularizer(control.bonus, sign="maximize")
 
     def step(self) -> dict[str, float]:
@@ -129,7 +131,6 @@ class GRPO:
             "optimizer": self.optimizer.state_dict(),
             "control": self.control.state_dict(),
             "generator": self.generator.get_state(),
-            "torch_generator": torch.get_rng_state(),
             "steps": self.steps,
         }
 
@@ -140,7 +141,6 @@ class GRPO:
         self.optimizer.load_state_dict(state["optimizer"])
         self.control.load_state_dict(state["control"])
         self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch_generator"])
         self.steps = int(state["steps"])
 
     def _rollout(self) -> tuple[list[_Batch], float]:
@@ -175,9 +175,8 @@ class GRPO:
     def _update(self, batch: _Batch) -> PolicyMetrics:
         log_probs, entropy = self._log_probs_and_entropy(batch.prompts, batch.answers)
         metrics: PolicyMetrics
-        loss, metrics = self.control.loss(
-            log_probs, batch.old_log_probs, batch.advantages, batch.mask, entropy=entropy.detach()
-        )
+        inputs = (log_probs, batch.old_log_probs, batch.advantages, batch.mask)
+        loss, metrics = self.control.loss(*inputs, entropy=entropy.detach(), **self._random)
         if self._bonus is not None:
             loss = loss + self._bonus(entropy, batch.mask).loss
         if not math.isfinite(float(loss.detach())):

@@ -18,6 +18,10 @@ _LEARNING_RATE = 2e-3
 _CHECK_EVERY = 25
 
 
+class WarmUpFailedError(RuntimeError):
+    """The model did not reach the accuracy that was asked for."""
+
+
 class WarmUp(NamedTuple):
     """How a warm-up ended.
 
@@ -53,7 +57,7 @@ def warm_up(
         How it ended, or None if stopped.
 
     Raises:
-        RuntimeError: the accuracy was not reached.
+        WarmUpFailedError: the accuracy was not reached.
     """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), _LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0)
@@ -72,4 +76,6 @@ def warm_up(
             accuracy = evaluate(model, task, seed=seed, problems=256, samples=4).pass_at[1]
             if accuracy >= until:
                 return WarmUp(step, accuracy)
-    raise RuntimeError(f"the warm-up must reach an accuracy of {until}, got {accuracy} after {most_steps} steps")
+    raise WarmUpFailedError(
+        f"the warm-up must reach an accuracy of {until}, got {accuracy} after {most_steps} steps"
+    )

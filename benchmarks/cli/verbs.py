@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import tyro
 
 from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, STOPPED, UserError
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
+from entroreg.benchmarks.rlvr.options import TrainRLVR
+
+if TYPE_CHECKING:
+    from entroreg.benchmarks.signals import StopFlag
 
 
 class Verb(Protocol):
@@ -31,33 +37,69 @@ class Train:
     agent: (
         Annotated[TrainSAC, tyro.conf.subcommand("sac")]
         | Annotated[TrainDiscreteSAC, tyro.conf.subcommand("discrete-sac")]
+        | Annotated[TrainRLVR, tyro.conf.subcommand("rlvr")]
     )
 
     def execute(self) -> int:
         """Train; the last lines say where everything is."""
+        if isinstance(self.agent, TrainRLVR):
+            return _train_rlvr(self.agent)
         if isinstance(self.agent, TrainSAC) and self.agent.run.population:
             return _train_population(self.agent)
-        from entroreg.benchmarks.run_folder import CHECKPOINT
-        from entroreg.benchmarks.signals import stop_on_signals
         from entroreg.benchmarks.training import run_folder, train
 
         folder = run_folder(self.agent)
-        with stop_on_signals() as stop:
-            try:
-                result = train(self.agent, folder, stop)
-            except FloatingPointError as error:
-                checkpoint = folder / CHECKPOINT
-                kept = f"last good checkpoint: {checkpoint}" if checkpoint.exists() else "no checkpoint was due yet"
-                raise FloatingPointError(f"{error}; {kept}") from error
-            if result is None:
-                _note(f"stopped; the checkpoint is in {folder / CHECKPOINT}")
-                return stop.exit_code
+        result, exit_code = _result_of(partial(train, self.agent, folder), folder)
+        if result is None:
+            return exit_code
         if self.agent.run.json:
             print(json.dumps({**result, "folder": str(folder)}))
         else:
             _print_result(result)
             _print_places(folder)
         return OK
+
+
+def _train_rlvr(options: TrainRLVR) -> int:
+    from entroreg.benchmarks.rlvr.training import run_folder, train
+
+    folder = run_folder(options)
+    _note(f"warming up until {options.warm_up:.0%} of the answers are right, a minute or two")
+    result, exit_code = _result_of(partial(train, options, folder), folder)
+    if result is None:
+        return exit_code
+    if options.json:
+        print(json.dumps({**result, "folder": str(folder)}))
+        return OK
+    print(f"rlvr with control {options.control}, seed {options.seed}, {options.steps} rollouts")
+    for name, found in (("before", result["start"]), ("after", result["final"])):
+        _print_passes(name, found)
+    print(f"curves       {folder / 'learning_curve.png'}")
+    print(f"entropy      {folder / 'entropy_monitor.png'}")
+    print(f"TensorBoard  tensorboard --logdir {folder / 'tb'}")
+    print(f"result       {folder / 'result.json'}")
+    return OK
+
+
+def _result_of(
+    train: Callable[[StopFlag], dict[str, Any] | None], folder: Path
+) -> tuple[dict[str, Any] | None, int]:
+    """Return the result of a training, None if it was stopped, and the exit code."""
+    from entroreg.benchmarks.run_folder import CHECKPOINT
+    from entroreg.benchmarks.signals import stop_on_signals
+
+    checkpoint = folder / CHECKPOINT
+    with stop_on_signals() as stop:
+        try:
+            result = train(stop)
+        except FloatingPointError as error:
+            kept = f"last good checkpoint: {checkpoint}" if checkpoint.exists() else "no checkpoint was due yet"
+            raise FloatingPointError(f"{error}; {kept}") from error
+        if result is None:
+            _note(
+                f"stopped; the checkpoint is in {checkpoint}" if checkpoint.exists() else "stopped in the warm-up"
+            )
+        return result, stop.exit_code
 
 
 def _train_population(options: TrainSAC) -> int:
@@ -88,35 +130,48 @@ def _train_population(options: TrainSAC) -> int:
 
 @dataclass(frozen=True)
 class Eval:
-    """Evaluate the agent of a run folder against the random policy.
+    """Evaluate a run folder: an agent against the random policy, or rlvr's policy on held-out problems.
 
     Example: entroreg eval runs/train/sac/InvertedPendulum-v5/seed-0 --episodes 20
     """
 
     run: tyro.conf.Positional[Path]
     """Run folder of entroreg train."""
-    episodes: int = 20
-    """Episodes for each policy."""
+    episodes: int | None = None
+    """Episodes for each policy, or problems; 20 or 1,024 if left out."""
     json: bool = False
     """Print the result as JSON."""
 
     def execute(self) -> int:
         """Evaluate."""
-        if self.episodes < 1:
+        if self.episodes is not None and self.episodes < 1:
             raise UserError(f"episodes must be at least 1, got {self.episodes}")
-        from entroreg.benchmarks.signals import stop_on_signals
-        from entroreg.benchmarks.training import evaluate, load_run
+        from entroreg.benchmarks.run_folder import read_config
         from entroreg.checkpoint import CheckpointError
 
+        config = read_config(self.run)
         try:
-            agent, env, options = load_run(self.run)
+            return self._policy(config) if config.get("kind") == "rlvr" else self._agent(config)
         except CheckpointError as error:
             raise UserError(str(error), RUN_FAILED) from error
+
+    def _agent(self, config: dict[str, Any]) -> int:
+        from entroreg.benchmarks.signals import stop_on_signals
+        from entroreg.benchmarks.training import evaluate, load_run
+
+        agent, env, options = load_run(self.run, config)
         with stop_on_signals() as stop:
-            result = evaluate(agent, env, options, self.episodes, stop)
+            result = evaluate(agent, env, options, self.episodes or 20, stop)
             if result is None:
                 return stop.exit_code
         print(json.dumps(result)) if self.json else _print_result(result)
+        return OK
+
+    def _policy(self, config: dict[str, Any]) -> int:
+        from entroreg.benchmarks.rlvr.training import FINAL_PROBLEMS, evaluate_run
+
+        found = evaluate_run(self.run, config, self.episodes or FINAL_PROBLEMS)
+        print(json.dumps(found)) if self.json else _print_passes("rlvr", found)
         return OK
 
 
@@ -240,6 +295,11 @@ def _print_result(result: dict[str, Any]) -> None:
     episodes = result["episodes"]
     print(f"  mean return of {episodes} episodes   {result['return_mean']:.1f} +- {result['return_std']:.1f}")
     print(f"  random policy, same starts  {result['random_return_mean']:.1f}")
+
+
+def _print_passes(name: str, found: dict[str, float]) -> None:
+    passes = f"pass@1 {found['pass_at_1']:.3f}   pass@8 {found['pass_at_8']:.3f}"
+    print(f"  {name:7}  {passes}   entropy {found['entropy']:.4f} nats a character")
 
 
 def _print_places(folder: Path) -> None:

@@ -19,13 +19,16 @@ from entroreg.agents.rlvr.grpo import GRPO, GRPOSettings
 from entroreg.agents.rlvr.policy import PASS_AT, new_policy, training_rows
 from entroreg.agents.rlvr.sampling import sample
 from entroreg.agents.rlvr.transformer import CharTransformer
-from entroreg.agents.rlvr.warm_up import WarmUp, warm_up
+from entroreg.agents.rlvr.warm_up import WarmUp, WarmUpFailedError, warm_up
 from entroreg.benchmarks.cells import Cell, write_result
+from entroreg.benchmarks.entropy_plot import plot_entropy_monitor
+from entroreg.benchmarks.errors import RUN_FAILED, UserError
 from entroreg.benchmarks.progress import show_progress
-from entroreg.benchmarks.rlvr.options import TrainRLVR, to_json
+from entroreg.benchmarks.rlvr.options import TrainRLVR, from_json, to_json
 from entroreg.benchmarks.rlvr.picture import plot_run
-from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, set_threads, write_head
-from entroreg.state_tree import split_state
+from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, parsed_config, set_threads, write_head
+from entroreg.policy_gradient import EntropyMonitor
+from entroreg.state_tree import join_state, split_state
 
 FINAL_PROBLEMS = 1_024  # of the evaluations before and after; those along the way have fewer
 _EVALUATION_SEED = 10_000  # added to the run's: far from the training seeds of a benchmark
@@ -58,15 +61,17 @@ def train(options: TrainRLVR, folder: Path, stop: Callable[[], bool]) -> dict[st
         The result, as in result.json, or None if stopped.
 
     Raises:
-        UserError: the folder is taken.
+        UserError: the folder is taken, or the warm-up did not reach its accuracy.
         FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
-        RuntimeError: the warm-up did not reach its accuracy.
         OSError: the folder cannot be written.
     """
     set_threads(options.threads)
     with claimed(folder, overwrite=options.overwrite):
         write_head(folder, to_json(options))
-        start = new_start(options, stop)
+        try:
+            start = new_start(options, stop)
+        except WarmUpFailedError as error:
+            raise UserError(f"{error}: ask for less with --warm-up", RUN_FAILED) from error
         result = None if start is None else reinforce(options, start, folder, stop)
         if result is not None:
             write_result(folder, result)
@@ -89,7 +94,7 @@ def reinforce(
     Args:
         options: of the run.
         start: whose model is trained in place.
-        folder: for metrics.jsonl, TensorBoard's files, the checkpoint and a picture of the run.
+        folder: for metrics.jsonl, TensorBoard's files, the checkpoint and two pictures.
         stop: asked at every step; a stop saves a checkpoint and ends.
 
     Returns:
@@ -101,11 +106,13 @@ def reinforce(
     control = CONTROLS[options.control](options.target * before.entropy)
     trainer = GRPO(start.model, start.task, control, settings, seed=options.seed)
     started = time.perf_counter()
-    rows = _learn(trainer, options, folder, stop)
+    monitor = EntropyMonitor()
+    rows = _learn(trainer, monitor, options, folder, stop)
     seconds = time.perf_counter() - started
     if stop():
         return None
     after = evaluate(start.model, start.task, seed=seed, problems=FINAL_PROBLEMS, at=PASS_AT)
+    report = monitor.report()
     result = {
         "agent": "rlvr",
         "control": options.control,
@@ -118,14 +125,18 @@ def reinforce(
         "score": after.pass_at[1],
         "curve": _blocks(rows),
         "evaluations": [_evaluated(row) for row in rows if "pass_at_1" in row],
+        "monitor": {name: getattr(report, name) for name in ("eta", "correlation", "r_squared")},
         "train_seconds": round(seconds, 1),
         "sampling_share": round(_sampling_seconds(trainer) * options.steps / seconds, 3),
     }
     plot_run(result, folder / "learning_curve.png")
+    plot_entropy_monitor(monitor.columns(), folder / "entropy_monitor.png")
     return result
 
 
-def _learn(trainer: GRPO, options: TrainRLVR, folder: Path, stop: Callable[[], bool]) -> list[dict[str, float]]:
+def _learn(
+    trainer: GRPO, monitor: EntropyMonitor, options: TrainRLVR, folder: Path, stop: Callable[[], bool]
+) -> list[dict[str, float]]:
     rows: list[dict[str, float]] = []
     title = f"rlvr {options.control} on {options.digits}-digit addition"
     evaluation_seed = _EVALUATION_SEED + options.seed
@@ -141,6 +152,8 @@ def _learn(trainer: GRPO, options: TrainRLVR, folder: Path, stop: Callable[[], b
             metrics.flush()
             for name, value in row.items():
                 writer.add_scalar(f"train/{name}", value, trainer.steps)
+            monitor.update(trainer.steps, row["entropy"], row["covariance"])
+            monitor.write(writer)
             progress.advance(trainer.steps, [{**row, "return": row["reward"]}])
             stopping = stop()
             if "pass_at_1" in row or stopping:
@@ -154,6 +167,33 @@ def save_trainer(trainer: GRPO, folder: Path) -> None:
     """Write everything that the next step depends on as an atomic checkpoint."""
     tensors, tree = split_state(trainer.state_dict())
     checkpoint.save_checkpoint(folder, tensors, {"agent": "rlvr", "state": tree})
+
+
+def evaluate_run(folder: Path, config: dict[str, Any], problems: int) -> dict[str, float]:
+    """Return pass@k and entropy of the policy of a run folder, on the problems that the run itself ended with.
+
+    Args:
+        folder: of a run of ``entroreg train rlvr``.
+        config: of the run, from ``read_config``.
+        problems: held out.
+
+    Raises:
+        UserError: the folder is no such run, or has no checkpoint.
+        CheckpointError: the checkpoint is damaged.
+    """
+    options = parsed_config(folder, config, from_json)
+    try:
+        tensors, metadata = checkpoint.load_checkpoint(folder / CHECKPOINT)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} has no checkpoint yet: train longer, or lower --evaluate-every") from error
+    task = Addition(options.digits)
+    model = new_policy(task, options.seed)
+    try:
+        model.load_state_dict(join_state(tensors, metadata["state"])["model"])
+    except (KeyError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"the checkpoint in {folder} does not fit its config.json: {reason}") from error
+    return _as_json(evaluate(model, task, seed=_EVALUATION_SEED + options.seed, problems=problems, at=PASS_AT))
 
 
 def _as_json(found: Evaluation) -> dict[str, float]:

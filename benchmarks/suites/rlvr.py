@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.rlvr import report
@@ -16,11 +16,19 @@ from entroreg.benchmarks.rlvr.options import ControlName, TrainRLVR
 from entroreg.benchmarks.rlvr.picture import plot_controls
 
 NAME = "rlvr"
-CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
+CONTROLS: tuple[ControlName, ...] = (
+    "none",
+    "entropy-bonus",
+    "clip-higher",
+    "adaptive",
+    "clip-cov",
+    "kl-cov",
+    "dual",
+)
 SETTINGS = {
     "smoke": TrainRLVR(steps=6, digits=1, prompts=16, evaluate_every=3),
-    "small": TrainRLVR(steps=350),
-    "paper": TrainRLVR(steps=1000),
+    "small": TrainRLVR(steps=300, evaluate_every=50),
+    "paper": TrainRLVR(steps=1000, evaluate_every=50),
 }
 SEEDS = {"smoke": 1, "small": 3, "paper": 10}
 
