@@ -53,6 +53,7 @@ PUBLIC = {
         "alpha_loss",
         "log_alpha_loss",
     ],
+    "entroreg.integrations.trl": ["GRPOTrainer"],
     "entroreg.policy_gradient": [
         "ClipCov",
         "ConstantLength",

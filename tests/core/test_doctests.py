@@ -17,6 +17,7 @@ from torch import nn
 import entroreg
 
 ABOVE = {"agents", "benchmarks", "envs", "vision"}
+NEEDED = {"entroreg.integrations.trl": "trl", "entroreg.integrations.verl": "verl"}
 FAMILIES = ("measures", "penalties", "schedules", "selectors", "controllers", "policy_gradient")
 
 
@@ -41,6 +42,8 @@ def _public(module: ModuleType) -> dict[str, object]:
 def test_examples_of(name: str) -> None:
     if name.endswith("_triton"):
         pytest.importorskip("triton", reason="the kernels are Triton's")
+    if name in NEEDED:
+        pytest.importorskip(NEEDED[name], reason="an optional extra")
     module = importlib.import_module(name)
     names = {public: getattr(entroreg, public) for public in entroreg.__all__}
     families = [importlib.import_module(f"entroreg.{family}") for family in FAMILIES]

@@ -12,13 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "entroreg"
 ABOVE = {"agents", "benchmarks", "envs", "vision"}
+ADAPTERS = {CORE / "integrations" / f"{library}.py": library for library in ("trl", "verl")}
 KERNELS = CORE / "measures" / "_token_triton.py"  # imported only where Triton is there and has a device
 ALLOWED = {"torch", "numpy", "scipy", "safetensors", *sys.stdlib_module_names}
 
 
 def core_modules():
     for path in sorted(CORE.rglob("*.py")):
-        if path.relative_to(CORE).parts[0] not in ABOVE:
+        if path.relative_to(CORE).parts[0] not in ABOVE and path not in ADAPTERS:
             yield path
 
 
@@ -49,6 +50,12 @@ def test_core_module_imports(path):
     package = path.relative_to(ROOT).parent.parts
     expected = ["triton", "triton.language"] if path == KERNELS else []
     assert list(forbidden(path.read_text(encoding="utf-8"), package)) == expected
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.name)
+def test_an_adapter_imports_its_own_library_and_no_other(path):
+    found = forbidden(path.read_text(encoding="utf-8"), ("entroreg", "integrations"))
+    assert {name.split(".")[0] for name in found} == {ADAPTERS[path]}
 
 
 @pytest.mark.parametrize(
