@@ -77,5 +77,5 @@ def warm_up(
             if accuracy >= until:
                 return WarmUp(step, accuracy)
     raise WarmUpFailedError(
-        f"the warm-up must reach an accuracy of {until}, got {accuracy} after {most_steps} steps"
+        f"the warm-up must reach an accuracy of {until}, got {accuracy:.3f} after {most_steps} steps"
     )

@@ -26,7 +26,7 @@ class TrainRLVR:
     """Rollouts, each followed by --updates updates."""
     seed: int = 0
     """Seed of everything that is drawn."""
-    digits: int = 3
+    digits: int = 2
     """Digits of the numbers that are added."""
     warm_up: float = 0.3
     """Share of held-out sums that supervised training reaches before reinforcement begins."""

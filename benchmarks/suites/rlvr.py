@@ -27,8 +27,8 @@ CONTROLS: tuple[ControlName, ...] = (
 )
 SETTINGS = {
     "smoke": TrainRLVR(steps=6, digits=1, prompts=16, evaluate_every=3),
-    "small": TrainRLVR(steps=300, evaluate_every=50),
-    "paper": TrainRLVR(steps=1000, evaluate_every=50),
+    "small": TrainRLVR(steps=350, digits=2, evaluate_every=50),
+    "paper": TrainRLVR(steps=2000, evaluate_every=50),
 }
 SEEDS = {"smoke": 1, "small": 3, "paper": 10}
 

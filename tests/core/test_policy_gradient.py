@@ -341,10 +341,12 @@ def test_bad_settings() -> None:
 def test_the_controlled_share_rises_below_the_target_and_falls_above() -> None:
     new, old, advantages, mask = _batch(0)
     for target, rises in ((5.0, True), (0.01, False)):
-        loss_fn = ControlledClipCov(Dual(target=target, initial=0.1, maximum=1.0, learning_rate=0.1))
+        loss_fn = ControlledClipCov(
+            Dual(target=target, initial=0.1, maximum=1.0, learning_rate=0.1), band=(-9.0, 9.0)
+        )
         shares = [float(loss_fn.dual.value)]
         for _ in range(30):
-            _, metrics = loss_fn(new, old, advantages, mask, band=(-9.0, 9.0))
+            _, metrics = loss_fn(new, old, advantages, mask)
             count = max(1, int(shares[-1] * int(mask.sum())))
             assert metrics.share_selected.item() * int(mask.sum()) == pytest.approx(count)
             shares.append(float(loss_fn.dual.value))
