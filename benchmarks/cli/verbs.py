@@ -257,7 +257,7 @@ class List:
         from entroreg.benchmarks.suites import SUITES
 
         listing = {
-            "agents": ", ".join(KINDS),
+            "agents": ", ".join([*KINDS, "rlvr"]),
             "ent_coef": "auto, auto_INITIAL, a number; from Python also Dual, PerStateDual, Scheduled, Fixed",
             "measures": ", ".join(measures.__all__),
             "suites": ", ".join(SUITES),

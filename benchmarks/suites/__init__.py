@@ -5,9 +5,9 @@ draws has ``plot(summary, picture)``. ``MOST_JOBS`` limits the cells that run at
 """
 
 SUITES = {
-    "rlvr": "entropy controls of language-model policy gradients: a transformer that learns to add",
     "sac": "SAC and DiscreteSAC: learning against Stable-Baselines3 at equal settings",
     "sac-mujoco": "SAC on the engine and Stable-Baselines3's: learning on MuJoCo's locomotion tasks",
     "sac-speed": "SAC: time of a training step against Stable-Baselines3, SBX and RLtools, on one and two threads",
+    "rlvr": "entropy controls of language-model policy gradients: a transformer that learns to add",
     "token-entropy": "log-probability and entropy of tokens: time, memory and error against TRL and verl",
 }
