@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.rlvr import report
@@ -16,21 +16,13 @@ from entroreg.benchmarks.rlvr.options import ControlName, TrainRLVR
 from entroreg.benchmarks.rlvr.picture import plot_controls
 
 NAME = "rlvr"
-CONTROLS: tuple[ControlName, ...] = (
-    "none",
-    "entropy-bonus",
-    "clip-higher",
-    "adaptive",
-    "clip-cov",
-    "kl-cov",
-    "dual",
-)
+CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
 SETTINGS = {
     "smoke": TrainRLVR(steps=6, digits=1, prompts=16, evaluate_every=3),
     "small": TrainRLVR(steps=350, digits=2, evaluate_every=50),
     "paper": TrainRLVR(steps=2000, evaluate_every=50),
 }
-SEEDS = {"smoke": 1, "small": 3, "paper": 10}
+SEEDS = {"smoke": 1, "small": 5, "paper": 10}
 
 as_text = report.as_text
 summarise = report.summarise

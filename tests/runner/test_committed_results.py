@@ -29,7 +29,7 @@ def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
     assert provenance["cpu"]
     assert result["failed"] == []
     assert result["cells"]
-    recompute = {"sac-speed": _recompute_speed, "token-entropy": _recompute_times}
+    recompute = {"sac-speed": _recompute_speed, "token-entropy": _recompute_times, "rlvr": _recompute_controls}
     recompute.get(result["suite"], _recompute_scores)(result)
 
 
@@ -41,6 +41,22 @@ def _recompute_scores(result: dict[str, Any]) -> None:
             assert row["done"] == row["seeds"] == len({cell["seed"] for cell in cells})
             assert row["iqm"] == pytest.approx(trim_mean(row["scores"], 0.25))
             assert row["interval"][0] <= row["iqm"] <= row["interval"][1]
+
+
+def _recompute_controls(result: dict[str, Any]) -> None:
+    _recompute_scores(result)
+    cells = {(cell["method"], cell["seed"]): cell for cell in result["cells"]}
+    for control, row in result["controls"].items():
+        own = [cell for (method, _), cell in cells.items() if method == control]
+        kept = [cell["final"]["entropy"] / cell["start"]["entropy"] for cell in own]
+        assert row["entropy_kept"] == pytest.approx(kept)
+        for name, differences in row["difference"].items():
+            plain = [cells["none", cell["seed"]]["final"][name] for cell in own]
+            assert differences == pytest.approx(
+                [cell["final"][name] - other for cell, other in zip(own, plain, strict=True)]
+            )
+    lost = [1.0 - kept for kept in result["controls"]["none"]["entropy_kept"]]
+    assert result["void"] == (min(lost) < 0.7)
 
 
 def _recompute_times(result: dict[str, Any]) -> None:

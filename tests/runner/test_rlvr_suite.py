@@ -95,7 +95,7 @@ def test_a_picture_has_a_line_for_each_control(tmp_path: Path) -> None:
 
 
 def test_the_presets_have_every_control_and_seed() -> None:
-    assert len(rlvr.cells("small")) == 7 * 3
+    assert len(rlvr.cells("small")) == 8 * 5
     assert {cell.method for cell in rlvr.cells("smoke")} == set(rlvr.CONTROLS)
     assert all(cell.task == "addition-2" for cell in rlvr.cells("paper"))
 
