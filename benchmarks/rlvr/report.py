@@ -10,7 +10,7 @@ import numpy as np
 
 from entroreg.benchmarks import bench
 from entroreg.benchmarks.cells import Cell, failures_as_text, is_done, read_result
-from entroreg.benchmarks.rlvr.law import law_of
+from entroreg.benchmarks.rlvr.theory import law_of, monitor_of
 
 UNCONTROLLED = "none"
 COLLAPSE = 0.7  # of its entropy that the uncontrolled run must lose: without a collapse nothing can be prevented
@@ -49,6 +49,7 @@ def _row(results: Sequence[Mapping[str, Any]], plain: Mapping[int, Mapping[str, 
             name: [ours["final"][name] - theirs["final"][name] for ours, theirs in paired] for name in names
         },
         "law": [law for law in map(law_of, (result["curve"] for result in results)) if law is not None],
+        "monitor": [monitor_of(result["curve"]).report()._asdict() for result in results],
         "sampling_share": float(np.mean([result["sampling_share"] for result in results])),
     }
 
@@ -64,7 +65,7 @@ def as_text(summary: dict[str, Any]) -> str:
         f"suite {summary['suite']}, preset {summary['preset']}: after training, on held-out problems",
         "means over seeds; d: difference from 'none' of the same seed, mean [min, max]",
         f"  {'control':15}{'seeds':>8}{'entropy kept':>14}{'pass@1':>8}{'d pass@1':>25}{'pass@8':>8}"
-        f"{'d pass@8':>25}{'law R2':>8}{'forecast error':>16}",
+        f"{'d pass@8':>25}{'law R2':>8}{'forecast error':>16}{'monitor R2':>12}",
     ]
     seeds = {
         row["method"]: f"{row['done']} of {row['seeds']}" for rows in summary["tasks"].values() for row in rows
@@ -75,7 +76,8 @@ def as_text(summary: dict[str, Any]) -> str:
             f"  {name:15}{seeds[name]:>8}{np.mean(row['entropy_kept']):14.2f}"
             f"{np.mean(final['pass_at_1']):8.3f}{_spread(difference['pass_at_1']):>25}"
             f"{np.mean(final['pass_at_8']):8.3f}{_spread(difference['pass_at_8']):>25}"
-            f"{_law_mean(row, 'r_squared'):>8}{_law_mean(row, 'forecast_error'):>16}"
+            f"{_mean(row['law'], 'r_squared'):>8}{_mean(row['law'], 'forecast_error'):>16}"
+            f"{_mean(row['monitor'], 'r_squared'):>12}"
         )
     lost = ", ".join(f"{share:.2f}" for share in summary["entropy_lost"])
     verdict = f"void: it must be at least {COLLAPSE}" if summary["void"] else f"at least {COLLAPSE}, as it must be"
@@ -87,5 +89,6 @@ def _spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):+.3f} [{min(values):+.3f}, {max(values):+.3f}]" if values else "-"
 
 
-def _law_mean(row: Mapping[str, Any], name: str) -> str:
-    return f"{np.mean([law[name] for law in row['law']]):.3f}" if row["law"] else "-"
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    values = [row[name] for row in rows if row[name] is not None]
+    return f"{np.mean(values):.3f}" if values else "-"

@@ -26,6 +26,7 @@ from entroreg.benchmarks.errors import RUN_FAILED, UserError
 from entroreg.benchmarks.progress import show_progress
 from entroreg.benchmarks.rlvr.options import TrainRLVR, from_json, to_json
 from entroreg.benchmarks.rlvr.picture import plot_run
+from entroreg.benchmarks.rlvr.theory import monitor_of
 from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, parsed_config, set_threads, write_head
 from entroreg.policy_gradient import EntropyMonitor
 from entroreg.state_tree import join_state, split_state
@@ -113,6 +114,7 @@ def reinforce(
         return None
     after = evaluate(start.model, start.task, seed=seed, problems=FINAL_PROBLEMS, at=PASS_AT)
     report = monitor.report()
+    curve = _blocks(rows)
     result = {
         "agent": "rlvr",
         "control": options.control,
@@ -123,14 +125,15 @@ def reinforce(
         "start": _as_json(before),
         "final": _as_json(after),
         "score": after.pass_at[1],
-        "curve": _blocks(rows),
+        "curve": curve,
         "evaluations": [_evaluated(row) for row in rows if "pass_at_1" in row],
         "monitor": {name: getattr(report, name) for name in ("eta", "correlation", "r_squared")},
         "train_seconds": round(seconds, 1),
         "sampling_share": round(_sampling_seconds(trainer) * options.steps / seconds, 3),
     }
     plot_run(result, folder / "learning_curve.png")
-    plot_entropy_monitor(monitor.columns(), folder / "entropy_monitor.png")
+    columns = monitor_of(curve).columns()
+    plot_entropy_monitor(columns, folder / "entropy_monitor.png", "Change of policy entropy in ten rollouts")
     return result
 
 

@@ -12,8 +12,8 @@ import torch
 
 from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.rlvr import report
-from entroreg.benchmarks.rlvr.law import law_of
 from entroreg.benchmarks.rlvr.picture import plot_controls
+from entroreg.benchmarks.rlvr.theory import law_of, monitor_of
 from entroreg.benchmarks.suites import rlvr
 
 ROWS = 40
@@ -87,6 +87,14 @@ def test_the_law_of_a_training_that_follows_it() -> None:
     assert broken["forecast_error"] == pytest.approx(0.1)
     assert broken["forecast_final_error"] == pytest.approx(0.1)
     assert law_of(curve[:10]) is None
+
+
+def test_the_monitor_reads_the_blocks() -> None:
+    curve = [{"step": 10 * i, "entropy": 1.0 - 0.1 * 0.02 * i, "covariance": 0.1} for i in range(1, 6)]
+    report_ = monitor_of(curve).report()
+    assert report_.step == 50
+    assert (report_.eta, report_.measured) == pytest.approx((0.02, -0.002))
+    assert report_.r_squared == pytest.approx(1.0)
 
 
 def test_a_picture_has_a_line_for_each_control(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How well R = -a exp(H) + b fits a training, and what its first part forecasts of the rest."""
+"""What theory says of a training: the law R = -a exp(H) + b, and entropy spent as the covariance says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from entroreg.policy_gradient import fit_entropy_law
+from entroreg.policy_gradient import EntropyMonitor, fit_entropy_law
 
 FIRST_PART = 0.15  # of a training; the paper's
 
@@ -37,3 +37,17 @@ def law_of(curve: Sequence[Mapping[str, float]]) -> dict[str, Any] | None:
         "forecast_error": float(errors.mean()),
         "forecast_final_error": float(errors[-1]),
     }
+
+
+def monitor_of(curve: Sequence[Mapping[str, float]]) -> EntropyMonitor:
+    """Return a monitor of a training's blocks.
+
+    From rollout to rollout the change of entropy is mostly that the problems are others; means over ten show it.
+
+    Args:
+        curve: blocks of steps, each with its mean entropy (nats) and covariance.
+    """
+    monitor = EntropyMonitor()
+    for block in curve:
+        monitor.update(int(block["step"]), block["entropy"], block["covariance"])
+    return monitor
