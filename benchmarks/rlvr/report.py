@@ -24,25 +24,37 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
         out: folder of all runs.
 
     Returns:
-        What ``bench.summarise`` returns, its score being pass@1 after training; ``controls``: for each control
-        means over seeds with the differences from the uncontrolled run of the same seed; ``entropy_lost`` by the
-        uncontrolled runs, and ``void``: whether that is too little to say anything.
+        What ``bench.summarise`` returns, its score being pass@1 after training; ``controls``: for each control its
+        runs with the differences from the uncontrolled run of the same seed, of the seeds that count;
+        ``controls_all``: the same of all seeds; ``entropy_lost`` by the uncontrolled run of each seed, and
+        ``void_seeds``, where that is too little for a control to prevent anything.
     """
     summary = bench.summarise(cells, out)
     done = [read_result(cell.folder(out)) for cell in cells if is_done(cell.folder(out))]
-    plain = {result["seed"]: result for result in done if result["control"] == UNCONTROLLED}
-    summary["controls"] = {
-        control: _row([result for result in done if result["control"] == control], plain)
-        for control in dict.fromkeys(result["control"] for result in done)
+    lost = {result["seed"]: 1.0 - _kept(result) for result in done if result["control"] == UNCONTROLLED}
+    void = [seed for seed, share in lost.items() if share < COLLAPSE]
+    counted = [result for result in done if result["seed"] in lost and result["seed"] not in void]
+    return summary | {
+        "controls": _rows(counted),
+        "controls_all": _rows(done),
+        "entropy_lost": {str(seed): share for seed, share in lost.items()},
+        "void_seeds": void,
     }
-    lost = [1.0 - _kept(result) for result in plain.values()]
-    return summary | {"entropy_lost": lost, "void": not lost or min(lost) < COLLAPSE}
+
+
+def _rows(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    plain = {result["seed"]: result for result in results if result["control"] == UNCONTROLLED}
+    return {
+        control: _row([result for result in results if result["control"] == control], plain)
+        for control in dict.fromkeys(result["control"] for result in results)
+    }
 
 
 def _row(results: Sequence[Mapping[str, Any]], plain: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     paired = [(result, plain[result["seed"]]) for result in results if result["seed"] in plain]
     names = ("pass_at_1", "pass_at_8", "entropy")
     return {
+        "seeds": [result["seed"] for result in results],
         "final": {name: [result["final"][name] for result in results] for name in names},
         "entropy_kept": [_kept(result) for result in results],
         "difference": {
@@ -62,27 +74,33 @@ def _kept(result: Mapping[str, Any]) -> float:
 def as_text(summary: dict[str, Any]) -> str:
     """Return a summary as lines for a terminal."""
     lines = [
-        f"suite {summary['suite']}, preset {summary['preset']}: after training, on held-out problems",
-        "means over seeds; d: difference from 'none' of the same seed, mean [min, max]",
-        f"  {'control':15}{'seeds':>8}{'entropy kept':>14}{'pass@1':>8}{'d pass@1':>25}{'pass@8':>8}"
+        f"suite {summary['suite']}, preset {summary['preset']}: after training, on held-out problems; means over seeds",
+        "d: difference from 'none' of the same seed, mean [min, max]",
+    ]
+    shares = ", ".join(f"{share:.2f} (seed {seed})" for seed, share in summary["entropy_lost"].items())
+    lines.append(f"entropy lost by the uncontrolled runs: {shares or 'none is done'}")
+    lines.append(f"seeds that count, which lost at least {COLLAPSE:g} of it:")
+    lines += _table(summary["controls"]) if summary["controls"] else ["  none: the comparison is void"]
+    if summary["void_seeds"]:
+        lines += ["all seeds:", *_table(summary["controls_all"])]
+    return "\n".join(lines + failures_as_text(summary["failed"]))
+
+
+def _table(controls: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        f"  {'control':15}{'seeds':>6}{'entropy kept':>14}{'pass@1':>8}{'d pass@1':>25}{'pass@8':>8}"
         f"{'d pass@8':>25}{'law R2':>8}{'forecast error':>16}{'monitor R2':>12}",
     ]
-    seeds = {
-        row["method"]: f"{row['done']} of {row['seeds']}" for rows in summary["tasks"].values() for row in rows
-    }
-    for name, row in summary["controls"].items():
+    for name, row in controls.items():
         final, difference = row["final"], row["difference"]
         lines.append(
-            f"  {name:15}{seeds[name]:>8}{np.mean(row['entropy_kept']):14.2f}"
+            f"  {name:15}{len(row['seeds']):6}{np.mean(row['entropy_kept']):14.2f}"
             f"{np.mean(final['pass_at_1']):8.3f}{_spread(difference['pass_at_1']):>25}"
             f"{np.mean(final['pass_at_8']):8.3f}{_spread(difference['pass_at_8']):>25}"
             f"{_mean(row['law'], 'r_squared'):>8}{_mean(row['law'], 'forecast_error'):>16}"
             f"{_mean(row['monitor'], 'r_squared'):>12}"
         )
-    lost = ", ".join(f"{share:.2f}" for share in summary["entropy_lost"])
-    verdict = f"void: it must be at least {COLLAPSE}" if summary["void"] else f"at least {COLLAPSE}, as it must be"
-    lines.append(f"entropy lost by the uncontrolled runs: {lost or 'none is done'} ({verdict})")
-    return "\n".join(lines + failures_as_text(summary["failed"]))
+    return lines
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -46,17 +46,17 @@ def _recompute_scores(result: dict[str, Any]) -> None:
 def _recompute_controls(result: dict[str, Any]) -> None:
     _recompute_scores(result)
     cells = {(cell["method"], cell["seed"]): cell for cell in result["cells"]}
-    for control, row in result["controls"].items():
-        own = [cell for (method, _), cell in cells.items() if method == control]
-        kept = [cell["final"]["entropy"] / cell["start"]["entropy"] for cell in own]
-        assert row["entropy_kept"] == pytest.approx(kept)
-        for name, differences in row["difference"].items():
-            plain = [cells["none", cell["seed"]]["final"][name] for cell in own]
-            assert differences == pytest.approx(
-                [cell["final"][name] - other for cell, other in zip(own, plain, strict=True)]
-            )
-    lost = [1.0 - kept for kept in result["controls"]["none"]["entropy_kept"]]
-    assert result["void"] == (min(lost) < 0.7)
+    kept = {key: cell["final"]["entropy"] / cell["start"]["entropy"] for key, cell in cells.items()}
+    seeds = {seed for _, seed in cells}
+    assert result["entropy_lost"] == pytest.approx({str(seed): 1.0 - kept["none", seed] for seed in seeds})
+    assert set(result["void_seeds"]) == {seed for seed in seeds if 1.0 - kept["none", seed] < 0.7}
+    for part, counted in (("controls", seeds - set(result["void_seeds"])), ("controls_all", seeds)):
+        for control, row in result[part].items():
+            assert set(row["seeds"]) == counted
+            assert row["entropy_kept"] == pytest.approx([kept[control, seed] for seed in row["seeds"]])
+            for name, differences in row["difference"].items():
+                pairs = [(cells[control, seed]["final"], cells["none", seed]["final"]) for seed in row["seeds"]]
+                assert differences == pytest.approx([ours[name] - theirs[name] for ours, theirs in pairs])
 
 
 def _recompute_times(result: dict[str, Any]) -> None:

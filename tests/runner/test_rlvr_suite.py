@@ -37,40 +37,48 @@ def _result(control: str, seed: int, kept: float, score: float) -> dict[str, Any
     }
 
 
-def _suite(out: Path, kept: float) -> tuple[list[Cell], dict[str, Any]]:
-    cells = [
-        Cell("rlvr", "small", "addition-2", control, seed) for control in ("none", "clip-cov") for seed in (0, 1)
-    ]
-    scores = {("none", 0): 0.70, ("none", 1): 0.80, ("clip-cov", 0): 0.75}
+def _suite(out: Path, kept: tuple[float, float]) -> dict[str, Any]:
+    controls = ("none", "clip-cov")
+    cells = [Cell("rlvr", "small", "addition-2", control, seed) for control in controls for seed in (0, 1, 2)]
+    scores = {("none", 0): 0.70, ("none", 1): 0.80, ("clip-cov", 0): 0.75, ("clip-cov", 1): 0.60}
     for cell in cells:
         folder = cell.folder(out)
         folder.mkdir(parents=True)
         if (cell.method, cell.seed) in scores:
-            own = kept if cell.method == "none" else 0.5
+            own = kept[cell.seed] if cell.method == "none" else 0.5
             write_result(folder, _result(cell.method, cell.seed, own, scores[cell.method, cell.seed]))
-    return cells, {"suite": "rlvr", "preset": "small", **report.summarise(cells, out)}
+    return {"suite": "rlvr", "preset": "small", **report.summarise(cells, out)}
 
 
-def test_differences_are_between_runs_of_one_seed(tmp_path: Path) -> None:
-    _, summary = _suite(tmp_path, kept=0.2)
+def test_differences_are_between_runs_of_one_seed_that_counts(tmp_path: Path) -> None:
+    summary = _suite(tmp_path, kept=(0.2, 0.4))
+    assert summary["entropy_lost"] == pytest.approx({"0": 0.8, "1": 0.6})
+    assert summary["void_seeds"] == [1]
     row = summary["controls"]["clip-cov"]
+    assert row["seeds"] == [0]
     assert row["difference"]["pass_at_1"] == pytest.approx([0.05])
     assert row["difference"]["entropy"] == pytest.approx([0.4 * 0.3])
     assert row["entropy_kept"] == pytest.approx([0.5])
-    assert summary["entropy_lost"] == pytest.approx([0.8, 0.8])
-    assert not summary["void"]
-    assert [row["method"] for row in summary["tasks"]["addition-2"]] == ["none", "clip-cov"]
+    assert summary["controls_all"]["clip-cov"]["difference"]["pass_at_1"] == pytest.approx([0.05, -0.20])
     text = report.as_text(summary)
-    (line,) = (line.split() for line in text.splitlines() if line.startswith("  clip-cov"))
-    assert line[:8] == ["clip-cov", "1", "of", "2", "0.50", "0.750", "+0.050", "[+0.050,"]
-    assert "failed: 1 cells" in text
-    assert "0.80, 0.80 (at least 0.7, as it must be)" in text
+    one, both = (line.split() for line in text.splitlines() if line.startswith("  clip-cov"))
+    assert one[:5] == ["clip-cov", "1", "0.50", "0.750", "+0.050"]
+    assert both[:6] == ["clip-cov", "2", "0.50", "0.675", "-0.075", "[-0.200,"]
+    assert "0.80 (seed 0), 0.60 (seed 1)" in text
+    assert "failed: 2 cells" in text
+
+
+def test_where_all_count_one_table_says_it(tmp_path: Path) -> None:
+    summary = _suite(tmp_path, kept=(0.2, 0.3))
+    assert summary["void_seeds"] == []
+    assert summary["controls"] == summary["controls_all"]
+    assert "all seeds:" not in report.as_text(summary)
 
 
 def test_without_a_collapse_the_comparison_is_void(tmp_path: Path) -> None:
-    _, summary = _suite(tmp_path, kept=0.4)
-    assert summary["void"]
-    assert "void: it must be at least 0.7" in report.as_text(summary)
+    summary = _suite(tmp_path, kept=(0.4, 0.5))
+    assert summary["controls"] == {}
+    assert "none: the comparison is void" in report.as_text(summary)
 
 
 def test_the_law_of_a_training_that_follows_it() -> None:
