@@ -74,8 +74,8 @@ def _kept(result: Mapping[str, Any]) -> float:
 def as_text(summary: dict[str, Any]) -> str:
     """Return a summary as lines for a terminal."""
     lines = [
-        f"suite {summary['suite']}, preset {summary['preset']}: after training, on held-out problems; means over seeds",
-        "d: difference from 'none' of the same seed, mean [min, max]",
+        f"suite {summary['suite']}, preset {summary['preset']}: after training, on held-out problems",
+        "means over seeds; d: difference from 'none' of the same seed, mean [min, max]",
     ]
     shares = ", ".join(f"{share:.2f} (seed {seed})" for seed, share in summary["entropy_lost"].items())
     lines.append(f"entropy lost by the uncontrolled runs: {shares or 'none is done'}")
