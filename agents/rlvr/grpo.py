@@ -111,7 +111,7 @@ class GRPO:
             of log-probability and advantage; the means over the updates of the loss's metrics; weight of a bonus.
 
         Raises:
-            FloatingPointError: a loss is NaN or infinite; the weights are those before it.
+            FloatingPointError: a loss or a gradient is NaN or infinite; the weights are those before it.
         """
         batches, reward = self._rollout()
         covariance, entropy = _rollout_statistics(batches)
@@ -179,15 +179,19 @@ class GRPO:
         loss, metrics = self.control.loss(*inputs, entropy=entropy.detach(), **self._random)
         if self._bonus is not None:
             loss = loss + self._bonus(entropy, batch.mask).loss
-        if not math.isfinite(float(loss.detach())):
-            raise FloatingPointError(f"the loss of step {self.steps + 1} is {float(loss.detach())}")
+        self._require_finite("loss", loss.detach())
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _MAX_GRADIENT_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), _MAX_GRADIENT_NORM)
+        self._require_finite("gradient norm", norm)
         self.optimizer.step()
         if self.control.bonus is not None:
             self.control.bonus.update(metrics.entropy)
         return metrics
+
+    def _require_finite(self, name: str, value: Tensor) -> None:
+        if not math.isfinite(float(value)):
+            raise FloatingPointError(f"the {name} of step {self.steps + 1} is {float(value)}")
 
 
 def _rollout_statistics(batches: list[_Batch]) -> tuple[float, float]:

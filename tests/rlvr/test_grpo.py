@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -99,7 +100,7 @@ def test_a_state_of_another_control_is_refused() -> None:
 
 
 def test_a_bonus_adds_the_gradient_of_mean_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: None)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.ones(()))
     settings = GRPOSettings(prompts=8, samples=4, updates=1)
     gradients = []
     for bonus in (None, Fixed(0.5)):
@@ -149,15 +150,22 @@ def test_it_learns_and_spends_its_entropy() -> None:
     assert list(training_rows(trainer, 60, evaluate_every=30, seed=0)) == []
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_weights() -> None:
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (lambda log_probs: log_probs.sum() * torch.inf, "the loss of step 1 is -inf"),
+        # The square root of 0 is 0, its gradient infinite.
+        (
+            lambda log_probs: (log_probs - log_probs.detach()).sum().sqrt(),
+            "the gradient norm of step 1 is (inf|nan)",
+        ),
+    ],
+)
+def test_what_is_not_finite_stops_before_the_weights(factor: Callable[..., Any], message: str) -> None:
     trainer = _trainer()
-
-    def broken(log_probs: torch.Tensor, *_rest: Any, **_more: Any) -> Any:
-        return log_probs.sum() * torch.inf, None
-
-    trainer.control = Control(broken)
+    trainer.control = Control(lambda log_probs, *_rest, **_more: (factor(log_probs), None))
     before = [parameter.clone() for parameter in trainer.model.parameters()]
-    with pytest.raises(FloatingPointError, match="the loss of step 1 is -inf"):
+    with pytest.raises(FloatingPointError, match=message):
         trainer.step()
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
 
