@@ -91,12 +91,11 @@ def test_a_stop_in_the_warm_up_leaves_nothing(
         os.kill(os.getpid(), signal.SIGINT)
         return warm_up.warm_up(*arguments, **settings)
 
-    monkeypatch.setattr(training, "warm_up", interrupted)
-    assert train() == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "warm_up", interrupted)
+        assert train() == 130
     assert capsys.readouterr().err.splitlines()[-1] == "stopped in the warm-up"
     assert not (FOLDER / "result.json").exists()
-    monkeypatch.undo()
-    os.chdir(in_tmp)
     assert train("--steps", "1") == 0  # nothing is in the way of another try
 
 
