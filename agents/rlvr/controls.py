@@ -26,16 +26,18 @@ class Control(NamedTuple):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the control has learned."""
-        parts = {"loss": getattr(self.loss, "dual", None), "bonus": self.bonus}
-        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return {name: owner.state_dict() for name, owner in self._owners().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what the control has learned; a part that is missing or not known raises."""
-        parts = {"loss": getattr(self.loss, "dual", None), "bonus": self.bonus}
-        owners = {name: part for name, part in parts.items() if part is not None}
+        owners = self._owners()
         _checks.require_keys("state of Control", state, owners)
         for name, owner in owners.items():
             owner.load_state_dict(state[name])
+
+    def _owners(self) -> dict[str, Controller]:
+        parts: dict[str, Controller | None] = {"loss": getattr(self.loss, "dual", None), "bonus": self.bonus}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 @dataclass

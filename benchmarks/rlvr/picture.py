@@ -16,11 +16,6 @@ PANELS = (
 )
 
 
-def plot_run(result: Mapping[str, Any], picture: Path) -> None:
-    """Draw a run's result as a PNG."""
-    plot_controls([result], picture)
-
-
 def plot_controls(results: Sequence[Mapping[str, Any]], picture: Path) -> None:
     """Draw results as a PNG: a panel for each quantity, a line for each control, its mean over seeds.
 

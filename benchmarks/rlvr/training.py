@@ -25,7 +25,7 @@ from entroreg.benchmarks.entropy_plot import plot_entropy_monitor
 from entroreg.benchmarks.errors import RUN_FAILED, UserError
 from entroreg.benchmarks.progress import show_progress
 from entroreg.benchmarks.rlvr.options import TrainRLVR, from_json, to_json
-from entroreg.benchmarks.rlvr.picture import plot_run
+from entroreg.benchmarks.rlvr.picture import plot_controls
 from entroreg.benchmarks.rlvr.theory import monitor_of
 from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, parsed_config, set_threads, write_head
 from entroreg.policy_gradient import EntropyMonitor
@@ -131,7 +131,7 @@ def reinforce(
         "train_seconds": round(seconds, 1),
         "sampling_share": round(_sampling_seconds(trainer) * options.steps / seconds, 3),
     }
-    plot_run(result, folder / "learning_curve.png")
+    plot_controls([result], folder / "learning_curve.png")
     columns = monitor_of(curve).columns()
     plot_entropy_monitor(columns, folder / "entropy_monitor.png", "Change of policy entropy in ten rollouts")
     return result

@@ -77,4 +77,4 @@ def _shared_start(options: TrainRLVR, folder: Path) -> Any:
 
 def plot(summary: dict[str, Any], picture: Path) -> None:
     """Draw entropy, reward and pass@k of all controls."""
-    plot_controls([{"control": cell["method"], **cell} for cell in summary["cells"]], picture)
+    plot_controls(summary["cells"], picture)
