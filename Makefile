@@ -30,8 +30,8 @@ types: $(INSTALLED)  ## mypy, strict
 imports: $(INSTALLED)  ## import-linter: which package may import which
 	$(BIN)/lint-imports
 
-unit: $(INSTALLED)  ## pytest without the slow and the GPU tests
-	$(BIN)/python -m pytest
+unit: $(INSTALLED)  ## pytest without the slow and the GPU tests, two processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 conformance: $(INSTALLED)  ## stable-baselines3's own SAC tests on our SAC, eager and with the engine on
 	$(BIN)/python tests/conformance/run.py eager

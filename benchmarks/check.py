@@ -33,7 +33,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "dm": ("dm_control", "shimmy"),
     "llm": ("transformers", "trl"),
     "verl": ("verl",),
-    "slides": ("tifffile",),
+    "slides": ("openslide", "openslide_bin"),
     "cluster": ("ray", "submitit"),
     "attacks": ("pyautoattack",),
     "peers": ("sbx",),

@@ -67,12 +67,13 @@ def _not_ours(folder: Path, found: object) -> UserError:
 
 
 @contextmanager
-def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
-    """Hold a run's folder, empty, for this process alone.
+def claimed(folder: Path, *, overwrite: bool, resume: bool = False) -> Iterator[None]:
+    """Hold a run's folder, empty unless the run goes on, for this process alone.
 
     Args:
         folder: of the run.
         overwrite: whether what another run left there may be replaced.
+        resume: whether what is there stays, because this run goes on with it.
 
     Raises:
         UserError: another process writes it, it holds results or a checkpoint, or it cannot be written.
@@ -90,7 +91,8 @@ def claimed(folder: Path, *, overwrite: bool) -> Iterator[None]:
             raise UserError(
                 f"{folder} is being written by another process: choose another --out or --seed"
             ) from error
-        _empty(folder, overwrite=overwrite)
+        if not (resume and folder.exists()):
+            _empty(folder, overwrite=overwrite)
         yield
 
 

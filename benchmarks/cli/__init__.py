@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        return _fail(f"{error}: {_remedy(error.name or '')}", MISSING)
+        advice = "" if "pip install" in str(error) else f": {_remedy(error.name or '')}"
+        return _fail(f"{error}{advice}", MISSING)
     except FloatingPointError as error:
         return _fail(f"the run failed: {error}", RUN_FAILED)
     except BrokenPipeError:  # whoever read our output has seen enough

@@ -13,11 +13,13 @@ import tyro
 
 from entroreg.benchmarks.cli.verbs import BenchVerb, Check, Eval, List, Train, Verb
 from entroreg.benchmarks.errors import USAGE, UserError
+from entroreg.benchmarks.mil.slide_verbs import MILVerb
 
 _Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[BenchVerb, tyro.conf.subcommand("bench")]
+    | Annotated[MILVerb, tyro.conf.subcommand("mil")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Check, tyro.conf.subcommand("check")]
 )

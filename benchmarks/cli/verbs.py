@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import tyro
 
+from entroreg.benchmarks.cli.running import note, result_of
 from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, STOPPED, UserError
+from entroreg.benchmarks.mil.options import ModelName, TrainMIL
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
 from entroreg.benchmarks.rlvr.options import TrainRLVR
-
-if TYPE_CHECKING:
-    from entroreg.benchmarks.signals import StopFlag
 
 
 class Verb(Protocol):
@@ -38,18 +35,23 @@ class Train:
         Annotated[TrainSAC, tyro.conf.subcommand("sac")]
         | Annotated[TrainDiscreteSAC, tyro.conf.subcommand("discrete-sac")]
         | Annotated[TrainRLVR, tyro.conf.subcommand("rlvr")]
+        | Annotated[TrainMIL, tyro.conf.subcommand("mil")]
     )
 
     def execute(self) -> int:
         """Train; the last lines say where everything is."""
         if isinstance(self.agent, TrainRLVR):
             return _train_rlvr(self.agent)
+        if isinstance(self.agent, TrainMIL):
+            from entroreg.benchmarks.mil.verbs import train_mil
+
+            return train_mil(self.agent)
         if isinstance(self.agent, TrainSAC) and self.agent.run.population:
             return _train_population(self.agent)
         from entroreg.benchmarks.training import run_folder, train
 
         folder = run_folder(self.agent)
-        result, exit_code = _result_of(partial(train, self.agent, folder), folder)
+        result, exit_code = result_of(partial(train, self.agent, folder), folder)
         if result is None:
             return exit_code
         if self.agent.run.json:
@@ -64,8 +66,8 @@ def _train_rlvr(options: TrainRLVR) -> int:
     from entroreg.benchmarks.rlvr.training import run_folder, train
 
     folder = run_folder(options)
-    _note(f"warming up until {options.warm_up:.0%} of the answers are right, a minute or two")
-    result, exit_code = _result_of(partial(train, options, folder), folder)
+    note(f"warming up until {options.warm_up:.0%} of the answers are right, a minute or two")
+    result, exit_code = result_of(partial(train, options, folder), folder)
     if result is None:
         return exit_code
     if options.json:
@@ -79,27 +81,6 @@ def _train_rlvr(options: TrainRLVR) -> int:
     print(f"TensorBoard  tensorboard --logdir {folder / 'tb'}")
     print(f"result       {folder / 'result.json'}")
     return OK
-
-
-def _result_of(
-    train: Callable[[StopFlag], dict[str, Any] | None], folder: Path
-) -> tuple[dict[str, Any] | None, int]:
-    """Return the result of a training, None if it was stopped, and the exit code."""
-    from entroreg.benchmarks.run_folder import CHECKPOINT
-    from entroreg.benchmarks.signals import stop_on_signals
-
-    checkpoint = folder / CHECKPOINT
-    with stop_on_signals() as stop:
-        try:
-            result = train(stop)
-        except FloatingPointError as error:
-            kept = f"last good checkpoint: {checkpoint}" if checkpoint.exists() else "no checkpoint was due yet"
-            raise FloatingPointError(f"{error}; {kept}") from error
-        if result is None:
-            _note(
-                f"stopped; the checkpoint is in {checkpoint}" if checkpoint.exists() else "stopped in the warm-up"
-            )
-        return result, stop.exit_code
 
 
 def _train_population(options: TrainSAC) -> int:
@@ -117,7 +98,7 @@ def _train_population(options: TrainSAC) -> int:
             kept = [str(folder / CHECKPOINT) for folder in folders if (folder / CHECKPOINT).exists()]
             raise FloatingPointError(f"{error}; last good checkpoints: {', '.join(kept) or 'none yet'}") from error
         if results is None:
-            _note(f"stopped; each seed's checkpoint is in {folders[0].parent / 'seed-*' / CHECKPOINT}")
+            note(f"stopped; each seed's checkpoint is in {folders[0].parent / 'seed-*' / CHECKPOINT}")
             return stop.exit_code
     if options.run.json:
         print(json.dumps([{**one, "folder": str(at)} for one, at in zip(results, folders, strict=True)]))
@@ -130,7 +111,7 @@ def _train_population(options: TrainSAC) -> int:
 
 @dataclass(frozen=True)
 class Eval:
-    """Evaluate a run folder: an agent against the random policy, or rlvr's policy on held-out problems.
+    """Evaluate a run folder: an agent against the random policy, rlvr on held-out problems, mil on its test folds.
 
     Example: entroreg eval runs/train/sac/InvertedPendulum-v5/seed-0 --episodes 20
     """
@@ -139,6 +120,10 @@ class Eval:
     """Run folder of entroreg train."""
     episodes: int | None = None
     """Episodes for each policy, or problems; 20 or 1,024 if left out."""
+    heatmap: bool = False
+    """Of a mil run: draw the attention over each slide, PNG and GeoJSON, by the fold that had it as a test."""
+    slides: tuple[str, ...] = ()
+    """With --heatmap: only these slides."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -150,8 +135,15 @@ class Eval:
         from entroreg.checkpoint import CheckpointError
 
         config = read_config(self.run)
+        kind = config.get("kind")
+        if (self.heatmap or self.slides) and kind != "mil":
+            raise UserError(f"heatmap and slides are for runs of mil, got one of {kind}: leave them out")
         try:
-            return self._policy(config) if config.get("kind") == "rlvr" else self._agent(config)
+            if kind == "mil":
+                from entroreg.benchmarks.mil.verbs import evaluate_mil
+
+                return evaluate_mil(self.run, config, heatmap=self.heatmap, slides=self.slides, as_json=self.json)
+            return self._policy(config) if kind == "rlvr" else self._agent(config)
         except CheckpointError as error:
             raise UserError(str(error), RUN_FAILED) from error
 
@@ -200,9 +192,9 @@ class BenchRun:
 
         try:
             with terminate_as_exception():
-                summary = bench.run_suite(self.suite, self.preset, self.jobs, self.out, note=_note)
+                summary = bench.run_suite(self.suite, self.preset, self.jobs, self.out, note=note)
         except Terminated:
-            _note("stopped; run the same command again to go on with the cells that are not done")
+            note("stopped; run the same command again to go on with the cells that are not done")
             return STOPPED
         print(json.dumps(summary)) if self.json else print(bench.as_text(summary))
         return RUN_FAILED if summary["failed"] else OK
@@ -257,8 +249,9 @@ class List:
         from entroreg.benchmarks.suites import SUITES
 
         listing = {
-            "agents": ", ".join([*KINDS, "rlvr"]),
+            "agents": ", ".join([*KINDS, "rlvr", "mil"]),
             "ent_coef": "auto, auto_INITIAL, a number; from Python also Dual, PerStateDual, Scheduled, Fixed",
+            "mil models": ", ".join(get_args(ModelName)),
             "measures": ", ".join(measures.__all__),
             "suites": ", ".join(SUITES),
         }
@@ -313,7 +306,3 @@ def _print_table(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:{width}}  {text}")
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -9,5 +9,7 @@ SUITES = {
     "sac-mujoco": "SAC on the engine and Stable-Baselines3's: learning on MuJoCo's locomotion tasks",
     "sac-speed": "SAC: time of a training step against Stable-Baselines3, SBX and RLtools, on one and two threads",
     "rlvr": "entropy controls of language-model policy gradients: a transformer that learns to add",
+    "mil": "multiple instance learning: attention models without and with attention-entropy maximisation",
+    "mil-speed": "multiple instance learning: packed bags against a loop and padding, huge bags streamed",
     "token-entropy": "log-probability and entropy of tokens: time, memory and error against TRL and verl",
 }

@@ -6,12 +6,12 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from entroreg.benchmarks import memory
 from entroreg.benchmarks.token_entropy.methods import Method, fused_methods, plain_methods
 
 
@@ -95,20 +95,12 @@ def _measure_peak(arguments: list[Any]) -> float:
     inputs = task.inputs()
     for leaf in inputs[:-1]:
         leaf.grad = torch.zeros_like(leaf).add_(1.0)  # its memory belongs to every method: it is not counted
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = memory.resident_megabytes()
+    memory.reset_peak()
     kept = [leaf.grad for leaf in inputs[:-1]]
     _seconds(method, inputs)
     gradients = sum(grad.numel() * grad.element_size() for grad in kept if grad is not None) / 2**20
-    return _status("VmHWM") - before - gradients
-
-
-def _status(field: str) -> float:
-    """Return a size of this process in MiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return float(line.split()[1]) / 1024
-    raise RuntimeError(f"/proc/self/status has no {field}: memory is measured on Linux only")
+    return memory.peak_megabytes() - before - gradients
 
 
 if __name__ == "__main__":

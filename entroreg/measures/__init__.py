@@ -17,6 +17,7 @@ from entroreg.measures.gaussian import (
 )
 from entroreg.measures.generalized import renyi_entropy, tsallis_entropy
 from entroreg.measures.group import group_entropy
+from entroreg.measures.packed import packed_entropy, packed_normalized_entropy, packed_topk_entropy
 from entroreg.measures.token import linear_token_logprob_entropy, token_logprob_entropy
 
 __all__ = [
@@ -30,6 +31,9 @@ __all__ = [
     "max_categorical_entropy",
     "max_tanh_entropy",
     "normalized_entropy",
+    "packed_entropy",
+    "packed_normalized_entropy",
+    "packed_topk_entropy",
     "particle_entropy",
     "pathwise_entropy",
     "renyi_entropy",

@@ -19,6 +19,7 @@ VERBS = [
     ["train"],
     ["train", "sac"],
     ["train", "discrete-sac"],
+    ["train", "mil"],
     ["eval"],
     ["bench"],
     ["bench", "run"],
@@ -45,7 +46,7 @@ def test_help_imports_no_torch(command: Any) -> None:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     listing = json.loads(capsys.readouterr().out)
-    assert listing["agents"] == "sac, discrete-sac, rlvr"
+    assert listing["agents"] == "sac, discrete-sac, rlvr, mil"
     assert "categorical_entropy" in listing["measures"]
     assert main(["bench", "list"]) == 0
     assert capsys.readouterr().out.startswith("sac")

@@ -29,6 +29,7 @@ OTHER, GROUPS = _normal(2, 6, 5), torch.arange(30).reshape(6, 5) % 3
 SOFT = torch.softmax(_normal(3, 6, 5, 4), -1)
 LOGITS, FEATURES = _logits(), _normal(4, 6, 5)
 TOKENS = torch.tensor([0, 1, 4, 2])
+OFFSETS = torch.tensor([0, 2, 2, 5])
 FAST = {"validate": False}
 ALL = {"validate": False, "fraction": 1.0, "band": policy_gradient.Quantiles(0.2, 0.8)}  # nothing is left to chance
 
@@ -42,6 +43,9 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "group sum": (lambda z: measures.group_entropy(z, GROUPS, MASK, num_groups=3), LOGITS),
     "group mean": (lambda z: measures.group_entropy(z, SOFT, MASK, "mean"), LOGITS),
     "group count": (lambda z: measures.group_entropy(z, GROUPS, MASK, "count", num_groups=3), LOGITS),
+    "packed": (lambda z: measures.packed_entropy(z, OFFSETS), LOGITS),
+    "packed normalized": (lambda z: measures.packed_normalized_entropy(z, OFFSETS), LOGITS),
+    "packed top k": (lambda z: measures.packed_topk_entropy(z, OFFSETS, 2), LOGITS),
     "gaussian": (measures.gaussian_entropy, FEATURES),
     "tanh bound": (measures.tanh_gaussian_entropy_bound, FEATURES),
     "pathwise": (measures.pathwise_entropy, FEATURES),

@@ -80,7 +80,7 @@ def test_missing_extra_gives_its_pip_line(hide):
 
 
 def test_a_module_without_a_spec_is_absent(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tifffile", None)
+    monkeypatch.setitem(sys.modules, "openslide", None)
     assert check._extra("slides").status == "missing"
 
 

@@ -1,0 +1,1 @@
+"""Feature files of slides, their labels, and both together as a data set."""

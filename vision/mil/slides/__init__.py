@@ -1,0 +1,1 @@
+"""Slides to feature files: tissue, tiles, and the frozen network that embeds them."""
