@@ -13,7 +13,7 @@ import tyro
 
 from entroreg.benchmarks.cli.verbs import BenchVerb, Check, Eval, List, Train, Verb
 from entroreg.benchmarks.errors import USAGE, UserError
-from entroreg.benchmarks.mil.slide_verbs import MILVerb
+from entroreg.benchmarks.mil.mil_verb import MILVerb
 
 _Command = (
     Annotated[Train, tyro.conf.subcommand("train")]

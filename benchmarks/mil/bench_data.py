@@ -87,7 +87,7 @@ _MADE: dict[str, Callable[[Path], None]] = {
         bags=80,
         sizes=(400, 800),
         target=_TARGET,
-        witness_share=0.05,
+        witness_share=0.01,
         seed=0,
     ),
     "drawn": _drawn_bags,

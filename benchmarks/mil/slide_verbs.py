@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -103,15 +103,13 @@ class Features:
     def execute(self) -> int:
         """Extract; the last lines say where everything is."""
         from entroreg.benchmarks.mil.building import data_errors_as_user_errors
-        from entroreg.benchmarks.signals import terminate_as_exception
         from entroreg.vision.mil.slides.extraction import feature_path
 
         written = feature_path(self.tiling.slide, self.tiling.out)
         if written.exists() and not self.overwrite:
             raise UserError(f"{written} is there already: add --overwrite, or choose another --out")
-        # A run that is terminated, too, takes its half-written file with it.
-        with terminate_as_exception(), data_errors_as_user_errors():
-            extracted = self._extract()
+        with data_errors_as_user_errors():
+            extracted = self.extract()
         if self.json:
             _print_json(extracted.tiled, features=str(extracted.features))
         else:
@@ -119,10 +117,17 @@ class Features:
             print(f"features   {extracted.features}")
         return OK
 
-    def _extract(self) -> ExtractedSlide:
+    def extract(self) -> ExtractedSlide:
+        """Write the feature file and the pictures.
+
+        Raises:
+            DataError: the slide cannot be read or has no tissue, or the weights are of another network.
+            UserError: there is no such device, or the weights cannot be fetched.
+        """
         from functools import partial
 
         from entroreg.benchmarks.mil.building import resolve_device
+        from entroreg.benchmarks.signals import terminate_as_exception
         from entroreg.vision.mil.slides.efficientnet_lite import embed_tiles, load_efficientnet_lite0
         from entroreg.vision.mil.slides.extraction import extract_features
         from entroreg.vision.mil.slides.reading import open_slide
@@ -134,24 +139,9 @@ class Features:
         batch_size = self.batch_size or (_CPU_BATCH if device.type == "cpu" else _GPU_BATCH)
         embed = partial(embed_tiles, model, batch_size=batch_size)
         options = {**asdict(self.tiling), "encoder": _WEIGHTS, "batch_size": batch_size}
-        with _shown(self.tiling.slide.name) as advance:
+        # A run that is terminated, too, takes its half-written file with it.
+        with terminate_as_exception(), _shown(self.tiling.slide.name) as advance:
             return extract_features(options.pop("slide"), options.pop("out"), embed, advance=advance, **options)
-
-
-@dataclass(frozen=True)
-class MILVerb:
-    """Slides for multiple instance learning: see their tiles, write their features.
-
-    Example: entroreg mil features slide.svs --out features
-    """
-
-    verb: (
-        Annotated[Features, tyro.conf.subcommand("features")] | Annotated[DrawTiles, tyro.conf.subcommand("tiles")]
-    )
-
-    def execute(self) -> int:
-        """Hand on to the sub-verb."""
-        return self.verb.execute()
 
 
 def _fetched_weights() -> Path:

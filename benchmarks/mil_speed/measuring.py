@@ -99,7 +99,7 @@ def _measure(arguments: list[Any]) -> dict[str, float]:
     def step(bag: Tensor) -> None:
         packed = pack([bag])
         output = model(packed)
-        loss = model.loss(output, torch.tensor([1])) + aem(output, packed).loss
+        loss = model.bag_losses(output, torch.tensor([1])).mean() + aem(output, packed).loss
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

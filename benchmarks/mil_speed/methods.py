@@ -105,7 +105,8 @@ def _packed(model: ABMIL, bags: Sequence[Tensor], labels: Tensor) -> None:
     for part in _passes(bags):
         packed = pack(part)
         output = model(packed)
-        loss = model.loss(output, labels[begin : begin + len(part)]) + aem(output, packed).loss
+        losses = model.bag_losses(output, labels[begin : begin + len(part)])
+        loss = losses.mean() + aem(output, packed).loss
         (loss * (len(part) / len(bags))).backward()  # type: ignore[no-untyped-call]
         begin += len(part)
 

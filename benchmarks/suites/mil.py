@@ -25,7 +25,7 @@ AEM = {
     "aem-cosine": AEMOptions(aem=0.1, aem_schedule="cosine"),
     "aem-dual": AEMOptions(aem=0.1, aem_schedule="dual", aem_target=0.9),
 }
-SEEDS = {"smoke": 1, "small": 5, "paper": 10}
+SEEDS = {"smoke": 1, "small": 3, "paper": 10}
 _WHOLE = {f"{model}+{aem}": (model, AEM[aem], None) for model in MODELS for aem in AEM}
 _SAMPLED = 256  # instances of each bag and pass, nnMIL's way
 METHODS: dict[str, tuple[str, AEMOptions, int | None]] = {

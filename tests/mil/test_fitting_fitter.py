@@ -316,9 +316,9 @@ def test_amp_runs_the_model_in_bfloat16_and_nothing_else() -> None:
             seen.append(output.logits.dtype)
             return output
 
-        def loss(self, output: MILOutput, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+        def bag_losses(self, output: MILOutput, labels: Tensor) -> Tensor:
             seen.append(output.logits.dtype)
-            return super().loss(output, labels, class_weights)
+            return super().bag_losses(output, labels)
 
     losses = []
     for amp in (False, True):
@@ -354,14 +354,12 @@ def test_a_feature_that_is_not_finite_is_named_and_the_epoch_taken_back() -> Non
 
 def test_a_loss_or_gradient_that_overflows_names_its_bags() -> None:
     class Overflowing(ABMIL):
-        def loss(self, output: MILOutput, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-            return super().loss(output, labels, class_weights) * math.inf
+        def bag_losses(self, output: MILOutput, labels: Tensor) -> Tensor:
+            return super().bag_losses(output, labels) * math.inf
 
     class Steep(ABMIL):
-        def loss(self, output: MILOutput, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-            return (
-                super().loss(output, labels, class_weights) + output.logits.sub(output.logits.detach()).sum().sqrt()
-            )
+        def bag_losses(self, output: MILOutput, labels: Tensor) -> Tensor:
+            return super().bag_losses(output, labels) + output.logits.sub(output.logits.detach()).sum().sqrt()
 
     for kind, quantity in ((Overflowing, "loss became inf"), (Steep, "gradient_norm became")):
         fitter = Fitter(kind(5, 2, hidden=8), dataset(), TRAIN, VALIDATION, FitSettings(bags_per_step=5))

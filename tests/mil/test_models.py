@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from entroreg.vision.mil import ACMIL, DSMIL, MODELS, Bags, GatedABMIL, MultiHeadABMIL, pack
+from entroreg.vision.mil import ACMIL, MODELS, Bags, GatedABMIL, MultiHeadABMIL, pack
 from entroreg.vision.mil.models import ABMIL
 
 every = pytest.mark.parametrize("name", MODELS)
@@ -29,7 +29,7 @@ def built(name: str, **settings: float) -> nn.Module:
 
 
 def gradients(model: nn.Module, bags: Bags, labels: Tensor) -> list[Tensor]:
-    loss = model.loss(model(bags), labels)
+    loss = model.bag_losses(model(bags), labels).mean()
     return list(torch.autograd.grad(loss, list(model.parameters())))
 
 
@@ -147,7 +147,7 @@ def test_dsmil_attends_to_the_critical_instance() -> None:
         critical = queries[scores[:, category].argmax()]
         expected = queries @ critical / math.sqrt(queries.shape[1])
         torch.testing.assert_close(output.attention_logits[category], expected)
-    loss = model.loss(output, torch.tensor([2]))
+    loss = model.bag_losses(output, torch.tensor([2])).mean()
     parts = [
         nn.functional.cross_entropy(one, torch.tensor([2])) for one in (output.logits, output.auxiliary_logits[0])
     ]
@@ -185,7 +185,7 @@ def test_acmil_loss_is_the_papers() -> None:
         + torch.stack(branches).mean()
         + torch.stack(similarity).mean()
     )
-    torch.testing.assert_close(model.loss(output, labels), expected)
+    torch.testing.assert_close(model.bag_losses(output, labels).mean(), expected)
 
 
 @pytest.mark.parametrize(
@@ -201,13 +201,11 @@ def test_acmil_refuses(settings: dict[str, float], message: str) -> None:
         ACMIL(24, 2, **settings)
 
 
-def test_class_weights_are_cross_entropys() -> None:
-    weights = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
-    model, bags = DSMIL(24, 3).double(), pack(drawn(12, *SIZES))
-    output = model(bags)
-    expected = 0.5 * nn.functional.cross_entropy(output.logits, LABELS, weights)
-    expected = expected + 0.5 * nn.functional.cross_entropy(output.auxiliary_logits[0], LABELS, weights)
-    torch.testing.assert_close(model.loss(output, LABELS, weights), expected)
+@every
+def test_losses_are_of_each_bag(name: str) -> None:
+    model, bags = built(name).eval(), drawn(12, *SIZES)
+    alone = [model.bag_losses(model(pack([bag])), label[None]) for bag, label in zip(bags, LABELS, strict=True)]
+    torch.testing.assert_close(model.bag_losses(model(pack(bags)), LABELS), torch.cat(alone), rtol=0, atol=1e-12)
 
 
 @streaming
@@ -220,13 +218,13 @@ def test_streaming_is_exact(cls: type[ABMIL], dropout: float) -> None:
     bags = pack(drawn(13, *SIZES))
     torch.manual_seed(1)
     streamed = chunked(bags)
-    loss = chunked.loss(streamed, LABELS) - 0.1 * streamed.attention_entropy.mean()
+    loss = chunked.bag_losses(streamed, LABELS).mean() - 0.1 * streamed.attention_entropy.mean()
     found = torch.autograd.grad(loss, list(chunked.parameters()))
     assert streamed.attention_logits is None
     if dropout:  # masks are drawn chunk by chunk, so only the recomputation can be compared: it drew the same ones
         torch.manual_seed(1)
         again = chunked(bags)
-        loss = chunked.loss(again, LABELS) - 0.1 * again.attention_entropy.mean()
+        loss = chunked.bag_losses(again, LABELS).mean() - 0.1 * again.attention_entropy.mean()
         direct = torch.autograd.grad(loss, list(chunked.parameters()))
         torch.testing.assert_close(found, direct, rtol=0, atol=0)
         return
@@ -234,7 +232,9 @@ def test_streaming_is_exact(cls: type[ABMIL], dropout: float) -> None:
 
     output = whole(bags)
     entropy = packed_entropy(output.attention_logits, bags.offsets)
-    expected = torch.autograd.grad(whole.loss(output, LABELS) - 0.1 * entropy.mean(), list(whole.parameters()))
+    expected = torch.autograd.grad(
+        whole.bag_losses(output, LABELS).mean() - 0.1 * entropy.mean(), list(whole.parameters())
+    )
     torch.testing.assert_close(streamed.logits, output.logits, rtol=0, atol=1e-12)
     torch.testing.assert_close(streamed.attention_entropy, entropy, rtol=0, atol=1e-12)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

@@ -17,7 +17,6 @@ from entroreg.vision.mil.fitting.batching import Indices, balancing_weights, pla
 from entroreg.vision.mil.fitting.copying import copied
 from entroreg.vision.mil.fitting.distributed import Processes
 from entroreg.vision.mil.fitting.epoch_log import EpochLog
-from entroreg.vision.mil.fitting.losses import bag_loss_share
 from entroreg.vision.mil.fitting.prediction import run_model
 from entroreg.vision.mil.fitting.settings import FitSettings
 from entroreg.vision.mil.fitting.streams import model_randomness
@@ -58,7 +57,10 @@ class Trainer:
         )
         steps = planned_steps(bags.sizes.tolist(), bags.labels.tolist(), settings)
         self._learning_rate = CosineSchedule(settings.learning_rate, 0.0, steps=steps)
-        self._class_weights = balancing_weights(bags.labels) if settings.balance == "weights" else None
+        # A weight counts a bag's whole loss, as if the bag came that often: the weighted mean of cross_entropy
+        # would cancel it in a batch of one bag, and batches would not add up to their step.
+        weights = torch.from_numpy(balancing_weights(bags.labels))
+        self._class_weights = weights if settings.balance == "weights" else None
         self.step = 0
         processes.share_first([*model.parameters(), *model.buffers()])
         if aem is not None:
@@ -121,7 +123,10 @@ class Trainer:
         output = run_model(self.model, part.bags, amp=self._settings.amp)
         attention.add(output, part.bags)
         step_bags = part.batch.step_bags
-        loss = bag_loss_share(self.model, output, part.labels, self._class_weights, step_bags)
+        losses = self.model.bag_losses(output, torch.from_numpy(part.labels).to(self._device, non_blocking=True))
+        if self._class_weights is not None:
+            losses = losses * self._class_weights[part.labels].to(self._device, losses.dtype, non_blocking=True)
+        loss = losses.sum() / step_bags
         if self.aem is None:
             loss.backward()  # type: ignore[no-untyped-call]
             return torch.nn.functional.pad(loss.detach().reshape(1), (0, 2))

@@ -77,13 +77,12 @@ class ACMIL(MILModel):
             attention_similarity=_mean_cosine(weights, ids, len(bags)),
         )
 
-    def loss(self, output: MILOutput, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """Return cross-entropy of the bags, plus the branches' mean one, plus the branches' mean similarity."""
+    def bag_losses(self, output: MILOutput, labels: Tensor) -> Tensor:
+        """Return (B,), each bag's cross-entropy, plus its branches' mean one, plus their mean similarity."""
         assert output.auxiliary_logits is not None
         assert output.attention_similarity is not None
-        branches = [nn.functional.cross_entropy(rows, labels, class_weights) for rows in output.auxiliary_logits]
-        apart = output.attention_similarity.mean()
-        return super().loss(output, labels, class_weights) + torch.stack(branches).mean() + apart
+        branches = [nn.functional.cross_entropy(one, labels, reduction="none") for one in output.auxiliary_logits]
+        return super().bag_losses(output, labels) + torch.stack(branches).mean(dim=0) + output.attention_similarity
 
     def _left_out(self, logits: Tensor, bags: Bags) -> Tensor:
         """Return (K, M) boolean, True for int(share * n) random ones of each bag's n top instances."""

@@ -32,15 +32,11 @@ class MILModel(nn.Module, ABC):
     def forward(self, bags: Bags) -> MILOutput:
         """Return the predictions of B bags, and the attention behind them."""
 
-    def loss(self, output: MILOutput, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """Return the model's own training loss, without AEM: the cross-entropy of the bags.
+    def bag_losses(self, output: MILOutput, labels: Tensor) -> Tensor:
+        """Return (B,), what training minimises of each bag, without AEM: its cross-entropy.
 
         Args:
             output: of this model, B bags.
             labels: (B,) int64 in [0, C).
-            class_weights: (C,) floating, or None for equal ones.
-
-        Returns:
-            scalar: the mean over bags, weighted by the weight of each bag's class.
         """
-        return F.cross_entropy(output.logits, labels, class_weights)
+        return F.cross_entropy(output.logits, labels, reduction="none")

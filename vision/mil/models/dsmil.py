@@ -62,11 +62,11 @@ class DSMIL(MILModel):
         instances = scores.gather(1, critical).T
         return MILOutput(logits, attention_logits=attention, auxiliary_logits=instances.unsqueeze(0))
 
-    def loss(self, output: MILOutput, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-        """Return half the cross-entropy of the bags and half that of the critical instances."""
+    def bag_losses(self, output: MILOutput, labels: Tensor) -> Tensor:
+        """Return (B,), half the cross-entropy of each bag and half that of its critical instances."""
         assert output.auxiliary_logits is not None
-        instances = nn.functional.cross_entropy(output.auxiliary_logits[0], labels, class_weights)
-        return 0.5 * super().loss(output, labels, class_weights) + 0.5 * instances
+        instances = nn.functional.cross_entropy(output.auxiliary_logits[0], labels, reduction="none")
+        return 0.5 * super().bag_losses(output, labels) + 0.5 * instances
 
 
 def _likeness(queries: Tensor, critical: Tensor, ids: Tensor) -> Tensor:
