@@ -13,12 +13,14 @@ import tyro
 
 from entroreg.benchmarks.cli.verbs import BenchVerb, Check, Eval, List, Train, Verb
 from entroreg.benchmarks.errors import USAGE, UserError
+from entroreg.benchmarks.mil.data_verbs import DataVerb
 from entroreg.benchmarks.mil.mil_verb import MILVerb
 
 _Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[BenchVerb, tyro.conf.subcommand("bench")]
+    | Annotated[DataVerb, tyro.conf.subcommand("data")]
     | Annotated[MILVerb, tyro.conf.subcommand("mil")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Check, tyro.conf.subcommand("check")]
@@ -77,7 +79,7 @@ def _one_line(box: str) -> str:
             paragraphs[-1].append(text)
         elif paragraphs[-1]:
             paragraphs.append([])
-    message = re.sub(r"^Error parsing __tyro\S+: ", "", " ".join(paragraphs[0]))
+    message = re.sub(r"^Error parsing \S+: ", "", " ".join(paragraphs[0]))
     for paragraph in paragraphs[1:]:
         if paragraph and paragraph[0].startswith("Perhaps you meant"):
             return f"{message}: did you mean {paragraph[1].split()[0]}?"

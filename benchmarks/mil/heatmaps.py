@@ -95,7 +95,7 @@ def attention_of(model: MILModel, features: Tensor) -> tuple[Tensor, Tensor]:
 def row_names(model: MILModel, classes: Sequence[str], rows: int) -> list[str]:
     """Return what the rows of a model's attention are: classes of DSMIL, else numbered branches or heads."""
     if isinstance(model, DSMIL):
-        return [f"attention for {name}" for name in classes]
+        return list(classes)
     return ["attention"] if rows == 1 else [f"attention {row + 1}" for row in range(rows)]
 
 
@@ -107,6 +107,7 @@ def draw_attention(
     logits: Tensor,
     names: Sequence[str],
     *,
+    classes: Sequence[str],
     title: str,
     thumbnail: Path | None,
     slide_size: tuple[int, int] | None,
@@ -120,6 +121,7 @@ def draw_attention(
         tile_size: side of a tile in the same pixels.
         logits: (K, N) attention logits.
         names: of the K rows.
+        classes: of the data set; QuPath shows a tile in the class of its largest row where the rows are classes.
         title: of the picture.
         thumbnail: picture of the slide, if there is one.
         slide_size: width and height of the slide in the pixels of ``coords``, which a thumbnail needs.
@@ -129,7 +131,7 @@ def draw_attention(
     picture, geojson = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.geojson")
     under = None if thumbnail is None or slide_size is None or not thumbnail.exists() else _pixels(thumbnail)
     plot_heatmaps(coords, tile_size, logits, names, picture, thumbnail=under, slide_size=slide_size, title=title)
-    write_geojson(geojson, coords, tile_size, over_uniform(logits), names)
+    write_geojson(geojson, coords, tile_size, over_uniform(logits), names, classes=classes)
     return {"slide": slide, "picture": str(picture), "geojson": str(geojson)}
 
 
@@ -168,6 +170,7 @@ def draw_slide(path: Path, model: MILModel, dataset: BagDataset) -> dict[str, An
         slide.tile_size,
         logits,
         row_names(model, dataset.classes, len(logits)),
+        classes=dataset.classes,
         title=slide.slide,
         thumbnail=path.with_name(f"{path.stem}.thumbnail.png"),
         slide_size=slide_size_of(path),
@@ -194,8 +197,10 @@ def _draw_bag(
     for part in dataset.parts(index):
         if slides and part.slide not in slides:
             continue
-        title = f"{part.slide}, {label}, {options.model.model}" + ("" if bag == part.slide else f", bag {bag}")
-        drawn.append(_draw_part(part, coords, logits, names, title, options, folder))
+        title = f"{part.slide}, {label}, {options.model.model}" + (
+            "" if bag == part.slide else f", of {bag}, shares within this slide"
+        )
+        drawn.append(_draw_part(part, coords, logits, names, dataset.classes, title, options, folder))
     return drawn
 
 
@@ -204,6 +209,7 @@ def _draw_part(
     coords: Tensor,
     logits: Tensor,
     names: Sequence[str],
+    classes: Sequence[str],
     title: str,
     options: TrainMIL,
     folder: Path,
@@ -217,6 +223,7 @@ def _draw_part(
         part.tile_size,
         logits[:, part.start : part.stop],
         names,
+        classes=classes,
         title=title,
         thumbnail=found[0].with_name(f"{part.slide}.thumbnail.png") if found else None,
         slide_size=slide_size_of(found[0]) if found else None,

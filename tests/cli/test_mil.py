@@ -35,7 +35,7 @@ from entroreg.benchmarks.run_folder import read_config
 from entroreg.checkpoint import load_checkpoint
 from entroreg.vision.mil.fitting import bag_metrics, predict
 
-FOLDER = Path("runs/train/mil-abmil/features/seed-3")
+FOLDER = Path("runs/train/mil-abmil-aem-cosine/features/seed-3")
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731
 
 
@@ -227,7 +227,9 @@ def test_other_models(in_tmp: Path, model: Any) -> None:
     changes = {"chunk_size": 4} if model == "multi-head" else {}
     result = train_all(model={"model": model, **changes}, aem=aem, run={"folds": 2}, fit={"epochs": 2})
     assert (result["attention"] is None) == (model == "mean")
-    assert (Path("runs/train") / f"mil-{model}" / "features" / "seed-3" / "result.json").exists()
+    assert (
+        Path("runs/train") / f"mil-{model}{'-aem' if aem['aem'] else ''}" / "features" / "seed-3" / "result.json"
+    ).exists()
 
 
 def test_slides_of_a_patient_with_other_labels_are_judged_alone(in_tmp: Path) -> None:

@@ -53,7 +53,7 @@ def test_aem_through_the_tap_equals_aem_by_hand(seed: int, tiles: int, rows: int
     found = torch.autograd.grad(loss, parameters)
     probs = model.attention(bag).softmax(0)
     by_hand = nn.functional.cross_entropy(model(bag), label) + 0.3 * (probs * probs.log()).sum(0).mean()
-    assert float(loss) == pytest.approx(float(by_hand), abs=1e-7)  # a controller's value is float32
+    assert loss.item() == pytest.approx(by_hand.item(), abs=1e-7)  # a controller's value is float32
     for one, other in zip(found, torch.autograd.grad(by_hand, parameters), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8)
 

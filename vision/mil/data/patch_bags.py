@@ -25,18 +25,25 @@ def draw_patch_bags(
 ) -> list[NDArray[np.int64]]:
     """Return for each bag the places of its patches; every second bag holds some of the target's class.
 
-    No patch comes twice while the pool lasts; then it is shuffled anew, and patches come again in other bags.
+    No patch is drawn again until its pool, of the target or of the rest, cannot fill the next bag; then the pool is
+    shuffled anew, and patches recur in other bags. No bag ever holds a patch twice.
 
     Args:
         labels: (n,) classes of the patches.
         bags: how many.
         sizes: least and largest instances of a bag.
         target: class that makes a bag positive.
-        witness_share: share of a positive bag's instances that are of that class, at least one.
+        witness_share: share of a positive bag's instances that are of that class, rounded down, at least one.
         seed: of the draws.
 
     Raises:
-        ValueError: sizes out of order, a share outside (0, 1], or a class that is not there.
+        ValueError: fewer than two bags, sizes out of order, a share outside (0, 1], or too few patches for a bag.
+
+    Example:
+        >>> labels = np.arange(100, dtype=np.uint8) % 10
+        >>> bags = draw_patch_bags(labels, bags=2, sizes=(5, 5), target=9, witness_share=0.4, seed=0)
+        >>> [int((labels[bag] == 9).sum()) for bag in bags]
+        [0, 2]
     """
     _checks.require_number("bags", bags, low=2)
     _checks.require_fraction("witness_share", witness_share)
@@ -44,9 +51,12 @@ def draw_patch_bags(
         raise ValueError(f"sizes must be a least and a largest from 1, got {sizes}")
     generator = np.random.default_rng(seed)
     pools = {kind: np.flatnonzero((labels == target) == kind) for kind in (True, False)}
-    if any(len(pool) < sizes[1] for pool in pools.values()):
-        counts = tuple(len(pool) for pool in pools.values())
-        raise ValueError(f"sizes must not exceed the patches of the target and of the rest, {counts}, got {sizes}")
+    for kind, needed in ((True, _witnesses(sizes[1], witness_share)), (False, sizes[1])):
+        if len(pools[kind]) < needed:
+            raise ValueError(
+                f"sizes must not ask for more than the {len(pools[kind])} patches that are"
+                f"{' ' if kind else ' not '}of class {target}, got bags of {sizes[1]} that need {needed} of them"
+            )
     left = {kind: generator.permutation(pool) for kind, pool in pools.items()}
 
     def take(kind: bool, count: int) -> NDArray[np.int64]:
@@ -58,7 +68,7 @@ def draw_patch_bags(
     found = []
     for number in range(bags):
         size = int(generator.integers(sizes[0], sizes[1] + 1))
-        witnesses = max(1, math.floor(witness_share * size)) if number % 2 else 0
+        witnesses = _witnesses(size, witness_share) if number % 2 else 0
         places = np.concatenate([take(True, witnesses), take(False, size - witnesses)])
         found.append(generator.permutation(places))
     return found
@@ -85,11 +95,15 @@ def write_patch_bags(
         labels: (n,) their classes.
         target: class that makes a bag positive.
         embed: (m, h, w, 3) uint8 to (m, D); each patch that is used goes through it once.
+
+    Raises:
+        ValueError: ``embed`` returns another shape, or features that are not finite in float16.
+        OSError: the folder cannot be written.
     """
     import h5py
 
     used = np.unique(np.concatenate(bags))
-    features = embed(torch.from_numpy(_coloured(images[used]))).numpy().astype(np.float16)
+    features = _embedded(_coloured(images[used]), embed)
     (folder / "features").mkdir()
     side = images.shape[1]
     text = io.StringIO()
@@ -105,6 +119,21 @@ def write_patch_bags(
             file["instance_labels"] = marked.astype(np.uint8)
         table.writerow([name, name, "positive" if marked.any() else "negative"])
     write_bytes(folder / "labels.csv", text.getvalue().encode())
+
+
+def _witnesses(size: int, share: float) -> int:
+    return max(1, math.floor(share * size))
+
+
+def _embedded(patches: NDArray[np.uint8], embed: Embed) -> NDArray[np.float16]:
+    found = embed(torch.from_numpy(patches))
+    if found.dim() != 2 or len(found) != len(patches):
+        raise ValueError(f"embed must return ({len(patches)}, features), got {tuple(found.shape)}")
+    features = found.half()
+    if not features.isfinite().all():
+        raise ValueError("embed must return features that are finite in float16, got some that are not")
+    stored: NDArray[np.float16] = features.numpy()
+    return stored
 
 
 def _coloured(images: NDArray[Any]) -> NDArray[np.uint8]:
