@@ -200,11 +200,12 @@ def test_what_is_there_is_neither_lost_nor_mixed(in_tmp: Path) -> None:
 
 def test_standardised_folds_remember_how(in_tmp: Path) -> None:
     result = train_all(data={"standardize": True}, aem={"aem_schedule": "dual"})
-    _, dataset, split = load_fold(FOLDER, 0)
+    folder = Path("runs/train/mil-abmil-aem-dual/features/seed-3")
+    _, dataset, split = load_fold(folder, 0)
     seen = torch.cat([dataset.features(index) for index in split.train])
     assert seen.mean(0).numpy() == pytest.approx(np.zeros(6), abs=1e-5)
     assert seen.std(0, correction=0).numpy() == pytest.approx(np.ones(6), abs=1e-5)
-    assert evaluate_run(FOLDER, read_config(FOLDER))["metrics"] == result["metrics"]
+    assert evaluate_run(folder, read_config(folder))["metrics"] == result["metrics"]
 
 
 def test_a_classic_data_set(in_tmp: Path) -> None:
