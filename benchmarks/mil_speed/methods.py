@@ -92,7 +92,8 @@ def _passes(bags: Sequence[Tensor]) -> list[Sequence[Tensor]]:
     """Return the bags, in their order, in passes of at most ``PASS_INSTANCES``, the large ones alone."""
     passes, begin, instances = [], 0, 0
     for place, bag in enumerate(bags):
-        if place > begin and (instances + len(bag) > PASS_INSTANCES or max(len(bag), instances) >= ALONE):
+        large = max(len(bag), len(bags[place - 1])) >= ALONE
+        if place > begin and (large or instances + len(bag) > PASS_INSTANCES):
             passes.append(bags[begin:place])
             begin, instances = place, 0
         instances += len(bag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import doctest
 import itertools
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from entroreg.vision.mil.data import patch_bags
 from entroreg.vision.mil.data.mnist_bags import draw_bags, mnist_bags
 from entroreg.vision.mil.data.patch_bags import draw_patch_bags, write_patch_bags
 from entroreg.vision.mil.files.feature_folder import open_features
@@ -137,6 +139,10 @@ def test_witnesses_stand_anywhere_in_a_bag() -> None:
     drawn = draw_patch_bags(DIGITS, bags=400, sizes=(10, 10), target=9, witness_share=0.1, seed=0)
     places = [int(np.flatnonzero(DIGITS[bag] == 9)[0]) for bag in drawn[1::2]]
     assert set(places) == set(range(10))
+
+
+def test_the_example_of_patch_bags() -> None:
+    assert doctest.testmod(patch_bags) == (0, 3)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,11 @@ def test_large_bags_go_alone() -> None:
     assert [len(part) for part in methods._passes(bags)] == [1, 1, 2, 1, 1, 1]
 
 
+def test_small_bags_are_packed_to_the_brim() -> None:
+    passes = methods._passes([torch.zeros(100, 1)] * 50)
+    assert [len(part) for part in passes] == [40, 10]
+
+
 def test_drawn_sizes_are_as_asked() -> None:
     bags, labels = Bags(64, 100, 1.0, 4, 8).draw()
     sizes = np.array([len(bag) for bag in bags])
