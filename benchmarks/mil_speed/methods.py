@@ -137,20 +137,19 @@ def _padded(model: ABMIL, bags: Sequence[Tensor], labels: Tensor) -> None:
 
 
 def _torchmil(bags: Sequence[Tensor], labels: Tensor, hidden: int) -> tuple[nn.Module, Step]:
-    """The peer's ABMIL with its own padded collate and mask; binary, without AEM, which it does not have."""
-    from torchmil.data import collate_fn
+    """The peer's ABMIL on padded bags and their mask; binary, without AEM, which it does not have."""
     from torchmil.models import ABMIL as TheirABMIL
-    from torchmil.utils import TensorDict
 
     width = bags[0].shape[1]
     trunk = nn.Sequential(nn.Linear(width, hidden, bias=False), nn.ReLU())
     model = TheirABMIL(in_shape=(width,), att_dim=128, feat_ext=trunk)
-    items = [TensorDict({"X": bag, "Y": label.float()}) for bag, label in zip(bags, labels, strict=True)]
+    sizes = torch.tensor([len(bag) for bag in bags])
 
     def step() -> None:
         model.zero_grad()
-        batch = collate_fn(items)
-        _, loss = model.compute_loss(batch["Y"], batch["X"], batch["mask"])
-        sum(loss.values()).backward()
+        features = nn.utils.rnn.pad_sequence(list(bags), batch_first=True)
+        mask = torch.arange(features.shape[1]) < sizes.unsqueeze(1)
+        _, losses = model.compute_loss(labels.float(), features, mask)
+        sum(losses.values()).backward()
 
     return model, step
