@@ -11,16 +11,40 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from entroreg import checkpoint, controllers, measures, penalties, policy_gradient, schedules, selectors
+    from entroreg import (
+        adaptation,
+        checkpoint,
+        controllers,
+        grouping,
+        measures,
+        penalties,
+        policy_gradient,
+        schedules,
+        selectors,
+    )
     from entroreg.controllers import Controller, Dual, Fixed, PerStateDual, Scheduled
+    from entroreg.loss_balance import LossBalance
     from entroreg.regularizer import EntropyRegularizer
+    from entroreg.temperature_matching import MatchTemperature
 
-_MODULES = ("checkpoint", "controllers", "measures", "penalties", "policy_gradient", "schedules", "selectors")
+_MODULES = (
+    "adaptation",
+    "checkpoint",
+    "controllers",
+    "grouping",
+    "measures",
+    "penalties",
+    "policy_gradient",
+    "schedules",
+    "selectors",
+)
 _HOMES = {
     "Controller": "entroreg.controllers",
     "Dual": "entroreg.controllers",
     "EntropyRegularizer": "entroreg.regularizer",
     "Fixed": "entroreg.controllers",
+    "LossBalance": "entroreg.loss_balance",
+    "MatchTemperature": "entroreg.temperature_matching",
     "PerStateDual": "entroreg.controllers",
     "Scheduled": "entroreg.controllers",
 }
@@ -30,10 +54,14 @@ __all__ = [
     "Dual",
     "EntropyRegularizer",
     "Fixed",
+    "LossBalance",
+    "MatchTemperature",
     "PerStateDual",
     "Scheduled",
+    "adaptation",
     "checkpoint",
     "controllers",
+    "grouping",
     "measures",
     "penalties",
     "policy_gradient",

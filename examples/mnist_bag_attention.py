@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from entroreg import EntropyRegularizer, Fixed
+from entroreg.vision.data.fetching import fetched
+from entroreg.vision.data.idx import read_digits
 from entroreg.vision.mil import ABMIL, AttentionEntropy, pack
-from entroreg.vision.mil.data.fetching import fetched
-from entroreg.vision.mil.data.idx import read_digits
 from entroreg.vision.mil.data.mnist_bags import draw_bags, mnist_bags
 from entroreg.vision.mil.fitting import FitSettings, Fitter
 from entroreg.vision.mil.heatmaps import plot_bag_attention

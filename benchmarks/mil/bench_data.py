@@ -14,7 +14,7 @@ import torch
 
 from entroreg.benchmarks.mil.made_bags import make_mnist_bags, make_patch_bags, write_bags
 from entroreg.benchmarks.mil.options import DataOptions
-from entroreg.vision.mil.data.fetching import fetched
+from entroreg.vision.data.fetching import fetched
 from entroreg.vision.mil.dataset import BagsInMemory
 
 _TARGET = 9

@@ -16,8 +16,9 @@ from entroreg.benchmarks.errors import UserError
 from entroreg.benchmarks.mil.options import AEMOptions, DataOptions, ModelOptions, TrainMIL
 from entroreg.controllers import Controller
 from entroreg.schedules import CosineSchedule
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.attention_entropy import AttentionEntropy
-from entroreg.vision.mil.dataset import BagDataset, DataError
+from entroreg.vision.mil.dataset import BagDataset
 from entroreg.vision.mil.fitting import FitSettings, planned_steps
 from entroreg.vision.mil.models import MODELS, MILModel
 

@@ -34,8 +34,8 @@ class DataList:
 
     def execute(self) -> int:
         """List."""
-        from entroreg.vision.mil.data.catalogue import CATALOGUE
-        from entroreg.vision.mil.data.fetching import cache_folder, is_fetched
+        from entroreg.vision.data.catalogue import CATALOGUE
+        from entroreg.vision.data.fetching import cache_folder, is_fetched
 
         sources = {name: {**asdict(source), "fetched": is_fetched(name)} for name, source in CATALOGUE.items()}
         if self.json:
@@ -65,7 +65,7 @@ class DataFetch:
 
     def execute(self) -> int:
         """Fetch; the last lines say where everything is."""
-        from entroreg.vision.mil.data.catalogue import CATALOGUE
+        from entroreg.vision.data.catalogue import CATALOGUE
 
         if self.name not in CATALOGUE:
             raise unknown_name("data set", self.name, CATALOGUE)
@@ -204,8 +204,8 @@ def _require_bags(bags: int, target: int, seed: int) -> None:
 def _fetched(name: str) -> Path:
     """Return the folder of a data set; a termination while it is fetched leaves nothing behind."""
     from entroreg.benchmarks.signals import terminate_as_exception
-    from entroreg.vision.mil.data.catalogue import CATALOGUE
-    from entroreg.vision.mil.data.fetching import fetched, is_fetched
+    from entroreg.vision.data.catalogue import CATALOGUE
+    from entroreg.vision.data.fetching import fetched, is_fetched
 
     if not is_fetched(name):
         source = CATALOGUE[name]
@@ -217,7 +217,7 @@ def _fetched(name: str) -> Path:
 @contextmanager
 def _missing_data() -> Iterator[None]:
     """Show data that cannot be had as one line."""
-    from entroreg.vision.mil.dataset import DataError
+    from entroreg.vision.data.errors import DataError
 
     try:
         yield

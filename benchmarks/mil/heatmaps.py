@@ -18,8 +18,9 @@ from entroreg.benchmarks.mil.fold_checkpoint import fold_checkpoint, read_fold
 from entroreg.benchmarks.mil.options import TrainMIL, from_json
 from entroreg.benchmarks.mil.training import SPLITS
 from entroreg.benchmarks.run_folder import parsed_config, set_threads
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.bags import pack
-from entroreg.vision.mil.dataset import BagDataset, BagPart, DataError
+from entroreg.vision.mil.dataset import BagDataset, BagPart
 from entroreg.vision.mil.files.feature_files import read_slides
 from entroreg.vision.mil.fitting import StandardizedBags
 from entroreg.vision.mil.heatmaps import over_uniform, plot_heatmaps, write_geojson

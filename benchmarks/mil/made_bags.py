@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from entroreg.vision.mil.data.cifar import read_cifar10
-from entroreg.vision.mil.data.fetching import fetched
-from entroreg.vision.mil.data.idx import read_digits
+from entroreg.vision.data.cifar import read_cifar10
+from entroreg.vision.data.fetching import fetched
+from entroreg.vision.data.idx import read_digits
 from entroreg.vision.mil.data.mnist_bags import draw_bags, mnist_bags
 from entroreg.vision.mil.data.patch_bags import draw_patch_bags, write_patch_bags
 from entroreg.vision.mil.dataset import BagDataset

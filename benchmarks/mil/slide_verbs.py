@@ -145,7 +145,7 @@ class Features:
 
 
 def _fetched_weights() -> Path:
-    from entroreg.vision.mil.data.fetching import FetchError, fetched, is_fetched
+    from entroreg.vision.data.fetching import FetchError, fetched, is_fetched
 
     if not is_fetched(_WEIGHTS):
         print(f"fetching the weights of {_WEIGHTS}, 17 MB", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from entroreg.measures.batch import (
     spectral_entropy,
 )
 from entroreg.measures.categorical import categorical_entropy, normalized_entropy
+from entroreg.measures.ensemble import mutual_information
 from entroreg.measures.gaussian import (
     gaussian_entropy,
     max_categorical_entropy,
@@ -30,6 +31,7 @@ __all__ = [
     "marginal_entropy",
     "max_categorical_entropy",
     "max_tanh_entropy",
+    "mutual_information",
     "normalized_entropy",
     "packed_entropy",
     "packed_normalized_entropy",

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from entroreg.benchmarks.cli import main
-from entroreg.vision.mil.data import catalogue
-from entroreg.vision.mil.data.catalogue import Member, Source
+from entroreg.vision.data import catalogue
+from entroreg.vision.data.catalogue import Member, Source
 
 Npm = Callable[[str], Path]
 

@@ -14,10 +14,14 @@ PUBLIC = {
         "Dual",
         "EntropyRegularizer",
         "Fixed",
+        "LossBalance",
+        "MatchTemperature",
         "PerStateDual",
         "Scheduled",
+        "adaptation",
         "checkpoint",
         "controllers",
+        "grouping",
         "measures",
         "penalties",
         "policy_gradient",
@@ -34,6 +38,7 @@ PUBLIC = {
         "marginal_entropy",
         "max_categorical_entropy",
         "max_tanh_entropy",
+        "mutual_information",
         "normalized_entropy",
         "packed_entropy",
         "packed_normalized_entropy",
@@ -56,6 +61,11 @@ PUBLIC = {
         "alpha_loss",
         "log_alpha_loss",
     ],
+    "entroreg.grouping": ["Clusters", "by_end_point", "by_id", "by_kmeans"],
+    "entroreg.loss_balance": ["LossBalance"],
+    "entroreg.temperature_matching": ["MatchTemperature", "sign_step", "solve_temperatures"],
+    "entroreg.vision.images.data": ["ImageName", "ImageSet", "Part", "as_float", "load_images"],
+    "entroreg.vision.images.networks": ["ResNet18", "SmallConvNet"],
     "entroreg.integrations.trl": ["GRPOTrainer"],
     "entroreg.segments": [
         "SegmentSoftmax",
@@ -138,10 +148,12 @@ def test_modules_without_all_define_the_inventory(name: str) -> None:
 
 def test_names_of_the_root_are_those_of_their_homes() -> None:
     import entroreg
-    from entroreg import controllers, regularizer
+    from entroreg import controllers, loss_balance, regularizer, temperature_matching
 
     for name in ("Controller", "Dual", "Fixed", "PerStateDual", "Scheduled"):
         assert getattr(entroreg, name) is getattr(controllers, name)
+    assert entroreg.LossBalance is loss_balance.LossBalance
+    assert entroreg.MatchTemperature is temperature_matching.MatchTemperature
     assert entroreg.EntropyRegularizer is regularizer.EntropyRegularizer
     assert entroreg.measures is importlib.import_module("entroreg.measures")
     with pytest.raises(AttributeError, match=r"^module 'entroreg' has no attribute 'Dula'$"):

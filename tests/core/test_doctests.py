@@ -18,7 +18,16 @@ import entroreg
 
 ABOVE = {"agents", "benchmarks", "envs", "vision"}
 NEEDED = {"entroreg.integrations.trl": "trl", "entroreg.integrations.verl": "verl"}
-FAMILIES = ("measures", "penalties", "schedules", "selectors", "controllers", "policy_gradient")
+FAMILIES = (
+    "measures",
+    "penalties",
+    "schedules",
+    "selectors",
+    "controllers",
+    "policy_gradient",
+    "adaptation",
+    "grouping",
+)
 
 
 def _core() -> list[str]:

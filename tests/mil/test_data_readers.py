@@ -18,10 +18,10 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from entroreg.vision.mil.data.cifar import read_cifar10
+from entroreg.vision.data.cifar import read_cifar10
+from entroreg.vision.data.errors import DataError
+from entroreg.vision.data.idx import read_digits, read_idx
 from entroreg.vision.mil.data.classic_csv import read_classic_csv
-from entroreg.vision.mil.data.idx import read_digits, read_idx
-from entroreg.vision.mil.dataset import DataError
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

@@ -17,8 +17,8 @@ from PIL import Image
 from entroreg.benchmarks.errors import MISSING, OK, USAGE, UserError
 from entroreg.benchmarks.mil import data_verbs, made_bags
 from entroreg.benchmarks.mil.data_verbs import DataBags, DataFetch, DataList, DataMNISTBags, DataVerb
-from entroreg.vision.mil.data import fetching
-from entroreg.vision.mil.data.catalogue import CATALOGUE
+from entroreg.vision.data import fetching
+from entroreg.vision.data.catalogue import CATALOGUE
 from entroreg.vision.mil.files.feature_folder import open_features
 from entroreg.vision.mil.slides.efficientnet_lite import EfficientNetLite0
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.files import slide as slide_module
 from entroreg.vision.mil.files.feature_files import read_slides
 from entroreg.vision.mil.files.slide import FeatureSlide, slide_name

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.bags import pack
-from entroreg.vision.mil.dataset import BagPart, DataError
+from entroreg.vision.mil.dataset import BagPart
 from entroreg.vision.mil.files.feature_folder import open_features
 
 D = 4

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.files.labels import class_names, read_labels
 
 

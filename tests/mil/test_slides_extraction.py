@@ -15,8 +15,8 @@ from torch import Tensor
 
 from entroreg.benchmarks.errors import MISSING, OK, USAGE, UserError
 from entroreg.benchmarks.mil.slide_verbs import DrawTiles, Features, TilingOptions
-from entroreg.vision.mil.data import fetching
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data import fetching
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.files.feature_files import read_slides
 from entroreg.vision.mil.slides import extraction
 from entroreg.vision.mil.slides.efficientnet_lite import EfficientNetLite0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.slides.efficientnet_lite import EfficientNetLite0, embed_tiles, load_efficientnet_lite0
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.slides import reading
 from entroreg.vision.mil.slides.pictures import draw_tiles
 from entroreg.vision.mil.slides.reading import Slide, open_slide

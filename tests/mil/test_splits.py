@@ -15,7 +15,8 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from entroreg.vision.mil.dataset import BagsInMemory, DataError
+from entroreg.vision.data.errors import DataError
+from entroreg.vision.mil.dataset import BagsInMemory
 from entroreg.vision.mil.splits import Fold, holdout, read_folds, stratified_folds, write_folds
 
 

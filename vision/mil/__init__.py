@@ -1,8 +1,9 @@
 """Multiple instance learning on packed bags of features, with attention-entropy maximisation (AEM)."""
 
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.attention_entropy import AttentionEntropy
 from entroreg.vision.mil.bags import Bags, pack
-from entroreg.vision.mil.dataset import BagDataset, BagPart, BagsInMemory, DataError
+from entroreg.vision.mil.dataset import BagDataset, BagPart, BagsInMemory
 from entroreg.vision.mil.models import (
     ABMIL,
     ACMIL,

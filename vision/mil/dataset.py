@@ -8,9 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-
-class DataError(ValueError):
-    """Data that cannot be trained on; the message names the file or bag and says what to do, in one line."""
+from entroreg.vision.data.errors import DataError
 
 
 class BagPart(NamedTuple):

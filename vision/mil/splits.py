@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroreg.atomic import write_json
-from entroreg.vision.mil.dataset import BagDataset, DataError
+from entroreg.vision.data.errors import DataError
+from entroreg.vision.mil.dataset import BagDataset
 
 _PARTS = ("train", "validation", "test")
 

@@ -1,1 +1,1 @@
-"""Real data sets through package clients, and bags made of them."""
+"""Bags made of real data sets, and the readers of MIL's own."""

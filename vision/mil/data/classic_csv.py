@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from entroreg.vision.mil.dataset import BagsInMemory, DataError
+from entroreg.vision.data.errors import DataError
+from entroreg.vision.mil.dataset import BagsInMemory
 
 _LABEL, _BAG, _FEATURES = 0, 1, 2
 _WHOLE = 2.0**53  # from here on neighbouring whole numbers are one float64, and their bags would become one

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.files.h5_layouts import matrix_shape, read_h5
 from entroreg.vision.mil.files.slide import TORCH_ENDINGS, FeatureSlide, slide_name
 from entroreg.vision.mil.files.stored import MappedTensor, map_torch

@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from entroreg.vision.mil.dataset import BagPart, DataError
+from entroreg.vision.data.errors import DataError
+from entroreg.vision.mil.dataset import BagPart
 from entroreg.vision.mil.files.labels import SlideLabels, class_names, read_labels
 from entroreg.vision.mil.files.matching import find_slides, labelled_slides, own_labels, require_alike
 from entroreg.vision.mil.files.slide import FeatureSlide

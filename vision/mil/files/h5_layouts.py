@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.files.slide import FeatureSlide, slide_name
 from entroreg.vision.mil.files.stored import H5Array, StoredFeatures, open_h5, stored_h5
 

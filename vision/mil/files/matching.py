@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.files.feature_files import read_slides
 from entroreg.vision.mil.files.labels import SlideLabels
 from entroreg.vision.mil.files.slide import H5_ENDINGS, TORCH_ENDINGS, FeatureSlide

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.files.stored import H5Array, StoredFeatures
 
 H5_ENDINGS = (".h5", ".hdf5")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 
 # What h5py makes of HDF5's own errors.
 _OF_H5PY = (OSError, RuntimeError, KeyError)

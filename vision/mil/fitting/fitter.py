@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from entroreg import _checks
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.attention_entropy import AttentionEntropy
-from entroreg.vision.mil.dataset import BagDataset, DataError
+from entroreg.vision.mil.dataset import BagDataset
 from entroreg.vision.mil.fitting.distributed import Processes
 from entroreg.vision.mil.fitting.metrics import bag_metrics
 from entroreg.vision.mil.fitting.prediction import predict

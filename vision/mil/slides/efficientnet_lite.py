@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 
 FEATURES = 1280
 _MEAN, _DEVIATION = 127.0, 128.0  # of all channels; the Lite networks were not trained with ImageNet's own moments

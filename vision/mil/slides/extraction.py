@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.files.slide import slide_name
 from entroreg.vision.mil.slides.feature_writer import FeatureWriter, feature_file
 from entroreg.vision.mil.slides.pictures import draw_tiles, write_png

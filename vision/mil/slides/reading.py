@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 
 _BLOCK = 2048  # pixels of a side that are held at once
 _NEARLY = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.slides.reading import Slide
 from entroreg.vision.mil.slides.tissue import tissue_mask, tissue_share
 

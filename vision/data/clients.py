@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 
 _SECONDS = 1800  # that a client may take
 _ARCHIVES = frozenset({".whl", ".tgz", ".deb"})

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from entroreg.vision.mil.data import archives, catalogue, clients, fetching
-from entroreg.vision.mil.data.catalogue import Member, Source
-from entroreg.vision.mil.data.fetching import FetchError, cache_folder, fetched, is_fetched
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data import archives, catalogue, clients, fetching
+from entroreg.vision.data.catalogue import Member, Source
+from entroreg.vision.data.errors import DataError
+from entroreg.vision.data.fetching import FetchError, cache_folder, fetched, is_fetched
 
 FILES = {"pkg/a.csv": b"1,1,0.5\n", "pkg/b.csv": b"0,2,0.25\n"}
 

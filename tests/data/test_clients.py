@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from entroreg.vision.mil.data import clients
-from entroreg.vision.mil.data.clients import FetchError, download
+from entroreg.vision.data import clients
+from entroreg.vision.data.clients import FetchError, download
 
 
 @pytest.fixture

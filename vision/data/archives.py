@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from entroreg.vision.mil.data.catalogue import Member
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.catalogue import Member
+from entroreg.vision.data.errors import DataError
 
 _LARGEST = 512 * 2**20  # bytes of a member
 _DAMAGED = (

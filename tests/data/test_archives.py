@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from entroreg.vision.mil.data import archives
-from entroreg.vision.mil.data.archives import extract
-from entroreg.vision.mil.data.catalogue import Member
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data import archives
+from entroreg.vision.data.archives import extract
+from entroreg.vision.data.catalogue import Member
+from entroreg.vision.data.errors import DataError
 
 Entries = list[tuple[str, bytes]]
 WANTED = [("pkg/csv/a.csv", b"1,2,3\n"), ("pkg/b.bin", bytes(range(256)))]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 
 _UNSIGNED_BYTES = 0x08
 _GZIP = b"\x1f\x8b"

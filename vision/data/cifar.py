@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.errors import DataError
 
 _SIDE, _CLASSES = 32, 10
 _BROKEN_PNG = OSError, SyntaxError, ValueError  # the last two are Pillow's for chunks that are broken or too short

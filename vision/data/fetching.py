@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 from entroreg.atomic import fsync_folder
-from entroreg.vision.mil.data.archives import extract
-from entroreg.vision.mil.data.catalogue import CATALOGUE, Source
-from entroreg.vision.mil.data.clients import FetchError, download
-from entroreg.vision.mil.dataset import DataError
+from entroreg.vision.data.archives import extract
+from entroreg.vision.data.catalogue import CATALOGUE, Source
+from entroreg.vision.data.clients import FetchError, download
+from entroreg.vision.data.errors import DataError
 
 __all__ = ["FetchError", "cache_folder", "fetched", "is_fetched"]
 

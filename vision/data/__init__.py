@@ -1,0 +1,1 @@
+"""Real data sets through package clients, and their readers."""

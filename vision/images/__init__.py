@@ -1,0 +1,1 @@
+"""Images as tensors: data sets, networks, corruptions and plain classification."""
