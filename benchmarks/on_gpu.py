@@ -86,12 +86,17 @@ def sac() -> dict[str, Any]:
         agent.learn(600)
     for _ in range(5):
         for name, agent in agents.items():
-            found[name]["updates_ms"].append(_seconds(partial(agent.train, 200, 256)) * 1e3 / 200)
+            found[name]["updates_ms"].append(_seconds(partial(_take_updates, agent, 200)) * 1e3 / 200)
             learn = partial(agent.learn, 300, reset_num_timesteps=False)
             found[name]["steps_ms"].append(_seconds(learn) * 1e3 / 300)
     status = {name: getattr(agent, "engine_status", None) for name, agent in agents.items()}
     times = {name: {key: _spread(values) for key, values in row.items()} for name, row in found.items()}
     return {"engine_status": status, "times": times}
+
+
+def _take_updates(agent: Any, count: int) -> None:
+    for _ in range(count):
+        agent.train(gradient_steps=1, batch_size=256)
 
 
 def _backward(outputs: tuple[Tensor, Tensor]) -> None:
