@@ -107,6 +107,7 @@ class Engine(ABC):
             with warnings.catch_warnings():
                 # Of torch about its own code: where warnings are errors they would end the attempt.
                 warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.simplefilter("ignore", UserWarning)  # such as advice on TensorFloat32
                 yield
         except COMPILE_ERRORS as error:
             before.restore()
