@@ -18,6 +18,18 @@ def test_there_are_results() -> None:
     assert RESULTS
 
 
+@pytest.mark.parametrize("path", sorted(RESULTS[0].parent.glob("gpu/*.json")), ids=lambda path: path.stem)
+def test_a_figure_of_a_gpu_can_be_traced(path: Path) -> None:
+    result: dict[str, Any] = json.loads(path.read_text())
+    provenance = result["provenance"]
+    assert re.fullmatch("[0-9a-f]{40}", provenance["commit"])
+    assert provenance["dirty"] is False
+    assert provenance["gpu"]
+    assert provenance["packages"]["torch"]
+    assert provenance["command"]
+    assert result["result"]
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
     result: dict[str, Any] = json.loads(path.read_text())
