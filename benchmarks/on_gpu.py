@@ -137,7 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("these figures need a CUDA device, found none")
-    provenance = collect()
+    provenance = collect(["on_gpu.py", options.figure, "--out", options.out.name])
     if options.commit:
         provenance |= {"commit": options.commit, "dirty": False}
     result = _FIGURES[options.figure]()
