@@ -83,12 +83,12 @@ def sac() -> dict[str, Any]:
     }
     found: dict[str, dict[str, list[float]]] = {name: {"updates_ms": [], "steps_ms": []} for name in agents}
     for agent in agents.values():
-        agent.learn(600)
+        agent.learn(500)
     for _ in range(5):
         for name, agent in agents.items():
-            found[name]["updates_ms"].append(_seconds(partial(_take_updates, agent, 200)) * 1e3 / 200)
-            learn = partial(agent.learn, 300, reset_num_timesteps=False)
-            found[name]["steps_ms"].append(_seconds(learn) * 1e3 / 300)
+            found[name]["updates_ms"].append(_seconds(partial(_take_updates, agent, 100)) * 1e3 / 100)
+            learn = partial(agent.learn, 100, reset_num_timesteps=False)
+            found[name]["steps_ms"].append(_seconds(learn) * 1e3 / 100)
     status = {name: getattr(agent, "engine_status", None) for name, agent in agents.items()}
     times = {name: {key: _spread(values) for key, values in row.items()} for name, row in found.items()}
     return {"engine_status": status, "times": times}
