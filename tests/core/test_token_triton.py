@@ -193,6 +193,7 @@ def test_layouts_on_cuda() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, of its own code
 @pytest.mark.parametrize("output", [0, 1])
 def test_compiled_on_cuda(output: int) -> None:
     logits, tokens = _logits(9, 4001, torch.float32)[1:].cuda(), torch.arange(8, device="cuda")

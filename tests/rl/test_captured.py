@@ -127,7 +127,7 @@ def test_an_agent_learns_through_captured_graphs(gradient_steps: int) -> None:
     )
     before = _first_weight(agent).clone()
     agent.learn(500)
-    assert agent._engine._captured
+    assert agent._engine._captured, agent.engine_status
     assert agent._n_updates == 400
     assert not torch.equal(before, _first_weight(agent))
     assert float(agent.critic.optimizer.state_dict()["state"][0]["step"]) == 400.0
