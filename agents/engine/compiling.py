@@ -16,8 +16,8 @@ from torch import Tensor
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
 aten = torch.ops.aten
-# It looks at the bounds of an image space, which Dynamo takes for data; they never change. Before 2.13 Dynamo takes no
-# space for a constant: there policies of vectors compile without this, and those of images stay eager.
+# It looks at the bounds of an image space, which Dynamo takes for data; they never change. Before 2.13 Dynamo takes
+# no space for a constant: there policies of vectors compile without this, and those of images stay eager.
 if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13):
     torch.compiler.assume_constant_result(is_image_space)  # type: ignore[no-untyped-call]
 # What torch raises when it cannot trace or compile; by then nothing has been changed.
