@@ -1,0 +1,1 @@
+"""A planner that scores a vocabulary of trajectories, trained from simulated outcomes."""
