@@ -41,8 +41,8 @@ class PlanScores(NamedTuple):
 class PlanScorer(nn.Module):
     """An encoder of what each plan passes, and a decoder of its scores.
 
-    Along a plan's nominal trajectory the encoder sees the distance to the nearest lidar hit and to the goal at each step,
-    with the robot's velocity and the plan itself.
+    Along a plan's nominal trajectory the encoder sees the distance to the nearest lidar hit and to the goal at each
+    step, with the robot's velocity and the plan itself.
 
     Args:
         vocabulary: of N plans; kept in the state, since scores mean nothing without it.

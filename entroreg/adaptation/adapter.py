@@ -217,10 +217,9 @@ class Adapter:
                 with self._climbed(grads):
                     _, objective, again = self._measure(batch)
                     weights = weights * again  # a sample counts if it is selected at both places
-                    kept = bool((weights > 0).any())
-                    grads = self._grads(objective, weights) if kept else None
-                if grads is None:
-                    return *before, 0
+                    if not bool((weights > 0).any()):
+                        return *before, 0
+                    grads = self._grads(objective, weights)
         self._follow(objective.detach(), weights)
         for parameter, grad in zip(self._parameters, grads, strict=True):
             parameter.grad = grad

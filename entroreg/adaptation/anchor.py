@@ -16,7 +16,8 @@ class FisherAnchor:
     r"""A penalty on leaving the trained parameters, weighted by their Fisher information.
 
     $$R = \beta \sum_i F_i (\theta_i - \theta_i^0)^2, \qquad
-      F_i = \mathrm{mean}_b \Big(\frac{\partial}{\partial\theta_i} \mathrm{CE}\big(f(x_b), \arg\max f(x_b)\big)\Big)^2$$
+      F_i = \mathrm{mean}_b \Big(\frac{\partial}{\partial\theta_i}
+      \mathrm{CE}\big(f(x_b), \arg\max f(x_b)\big)\Big)^2$$
 
     Args:
         model: as it was trained.
@@ -30,8 +31,8 @@ class FisherAnchor:
     Example:
         >>> model = nn.Linear(2, 2)
         >>> anchor = FisherAnchor(model, dict(model.named_parameters()), [torch.ones(4, 2)])
-        >>> float(anchor())
-        0.0
+        >>> anchor().detach()
+        tensor(0.)
 
     Reference:
         Niu et al. (2022), EATA, arXiv 2204.02610, eqs. 7 to 9.

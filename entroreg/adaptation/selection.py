@@ -80,7 +80,7 @@ class ReliableAndDiverse:
     Example:
         >>> select = ReliableAndDiverse(classes=2, margin=1.0)
         >>> select(torch.tensor([[9.0, -9.0], [0.0, 0.0]]), torch.tensor([0.0, 0.6931]))
-        tensor([2.0000, 1.0001])
+        tensor([2.0000, 1.0000])
 
     Reference:
         Niu et al. (2022), EATA, arXiv 2204.02610, eqs. 2 to 6.

@@ -22,10 +22,10 @@ _SUCCESS, _COLLISION, _STEP = 10.0, -10.0, -0.01  # rewards
 class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     """Drive a disc of 0.2 m and 1 kg over a field of 10 x 6 m to a goal, among round obstacles.
 
-    Observation, (37,) float32: 32 lidar distances as shares of 4 m, the goal's offset in units of 10 m, the velocity in
-    units of 2 m/s, the share of time that is left. Action, (2,) in [-1, 1]: the desired velocity in units of 2 m/s,
-    held for 0.1 s; the force towards it is limited to what a floor of the given friction carries. Reward: metres of
-    progress to the goal - 0.01, +10 at the goal, -10 at a collision; both end the episode.
+    Observation, (37,) float32: 32 lidar distances as shares of 4 m, the goal's offset in units of 10 m, the
+    velocity in units of 2 m/s, the share of time that is left. Action, (2,) in [-1, 1]: the desired velocity in
+    units of 2 m/s, held for 0.1 s; the force towards it is limited to what a floor of the given friction carries.
+    Reward: metres of progress to the goal - 0.01, +10 at the goal, -10 at a collision; both end the episode.
 
     Args:
         obstacles: how many.
@@ -40,7 +40,7 @@ class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         ValueError: a number out of its range; at ``reset``, obstacles that do not fit.
     """
 
-    metadata = {  # noqa: RUF012"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  (Gymnasium declares it so)
 
     def __init__(
         self,

@@ -47,8 +47,8 @@ def control_period() -> float:
 def build_model(drawn: Map, friction: float) -> Any:
     """Return the MuJoCo model of a map; its joint positions are the robot's place in the field.
 
-    The actuators pull towards a velocity with no more force, along each axis, than a floor of this friction carries:
-    friction x mass x gravity.
+    The actuators pull towards a velocity with no more force, along each axis, than a floor of this friction
+    carries: friction x mass x gravity.
 
     Args:
         drawn: the map.

@@ -48,7 +48,8 @@ def simulate_plans(model: Any, data: Any, drawn: Map, plans: NDArray[np.float64]
     positions, velocities = states[..., 1:3], states[..., 3:5]
     count, steps = plans.shape[:2]
     # Contact begins where surfaces meet, so after a substep that ends in an overlap.
-    hit = (drawn.clearance(positions) < 0.0).reshape(count, steps, SUBSTEPS).any(axis=2)
+    overlaps = drawn.clearance(positions) < 0.0
+    hit = np.any(overlaps.reshape(count, steps, SUBSTEPS), axis=2)
     ends = positions[:, SUBSTEPS - 1 :: SUBSTEPS]
     return SimulatedPlans(
         ends,
