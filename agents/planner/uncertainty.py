@@ -17,8 +17,8 @@ Uncertainty = Callable[[PlanScores], Tensor]
 def uncertainties(scorer: PlanScorer) -> dict[str, Uncertainty]:
     """Return the three measures by name, each from subscores to nats (B,).
 
-    ``full`` is the entropy over plans, ``semantic`` that of the groups' probabilities, ``cluster`` that of the softmax
-    of the groups' mean scores.
+    ``full`` is the entropy over plans, ``semantic`` that of the groups' probabilities, ``cluster`` that of the
+    softmax of the groups' mean scores.
 
     Args:
         scorer: whose plans are grouped, by the lateral place (y) where they end.

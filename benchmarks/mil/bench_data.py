@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from entroreg.benchmarks.made_once import made_once
 from entroreg.benchmarks.mil.made_bags import make_mnist_bags, make_patch_bags, write_bags
 from entroreg.benchmarks.mil.options import DataOptions
 from entroreg.vision.data.fetching import fetched
@@ -34,27 +32,12 @@ def prepared(task: str, root: Path, *, standardize: bool) -> DataOptions:
     if task not in _MADE:
         return DataOptions(_member("classic-mil", f"{task}.csv"), standardize=standardize)
     path = root / task
-    with _made_once(path) as fresh:
+    with made_once(path) as fresh:
         if fresh is not None:
             _MADE[task](fresh)
     features = path / "bags.h5" if (path / "bags.h5").exists() else path / "features"
     labels = path / "labels.csv"
     return DataOptions(features, labels if labels.exists() else None, standardize=standardize)
-
-
-@contextmanager
-def _made_once(path: Path) -> Iterator[Path | None]:
-    """Give one process a folder to fill, which is renamed to ``path`` afterwards; the others wait and get None."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.exists():
-            yield None
-            return
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        fresh.mkdir()
-        yield fresh
-        fresh.rename(path)
 
 
 def _member(name: str, file: str) -> Path:

@@ -11,5 +11,6 @@ SUITES = {
     "rlvr": "entropy controls of language-model policy gradients: a transformer that learns to add",
     "mil": "multiple instance learning: attention models without and with attention-entropy maximisation",
     "mil-speed": "multiple instance learning: packed bags against a loop and padding, huge bags streamed",
+    "adaptation": "adaptation of a planner at test time, under shift: entropy over plans, over groups of them",
     "token-entropy": "log-probability and entropy of tokens: time, memory and error against TRL and verl",
 }

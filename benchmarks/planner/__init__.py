@@ -1,0 +1,1 @@
+"""The planner of the suite adaptation: made once for each seed, and what its episodes say."""

@@ -1,0 +1,103 @@
+"""Does adaptation at test time help a planner under shift? Entropy over plans and over groups of them, and none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from entroreg.benchmarks.cells import Cell, write_result
+from entroreg.benchmarks.planner import report
+
+NAME = "adaptation"
+METHODS = (report.PLAIN, "full", "semantic", "cluster")
+# What the robot meets: as it was trained, and four shifts. Their strengths were chosen on the maps from 6,000 on.
+TASKS: dict[str, dict[str, Any]] = {
+    "as-trained": {},
+    "slippery": {"friction": 0.1},
+    "noisy-lidar": {"lidar_noise": 0.2},
+    "narrow": {"obstacles": 14, "gap": 0.6},
+    "slippery-noisy": {"friction": 0.12, "lidar_noise": 0.1},
+}
+LEARNING_RATE = 1e-2  # for all measures alike
+
+
+class Size(NamedTuple):
+    """Of a preset.
+
+    Attributes:
+        seeds: planners, each trained on its own maps.
+        episodes: of each cell; all methods of a seed drive the same maps.
+        states: labelled in each round of training.
+        updates: of each round.
+        tasks: how many of them.
+    """
+
+    seeds: int
+    episodes: int
+    states: int
+    updates: int
+    tasks: int
+
+
+SIZES = {
+    "smoke": Size(seeds=1, episodes=2, states=60, updates=40, tasks=2),
+    "small": Size(seeds=3, episodes=100, states=1500, updates=1500, tasks=5),
+    "paper": Size(seeds=10, episodes=400, states=4000, updates=4000, tasks=5),
+}
+_TRAINING_MAPS, _MAPS = 100_000, 500  # the first seed of a planner's training maps, and how many it has
+_TEST_MAPS = 1_000  # the first seed of the maps that are driven: the same for all planners and methods
+
+summarise = report.summarise
+as_text = report.as_text
+plot = report.plot
+
+
+def cells(preset: str) -> list[Cell]:
+    """Return a cell for each planner and method on each task."""
+    size = SIZES[preset]
+    return [
+        Cell(NAME, preset, task, method, seed)
+        for seed in range(size.seeds)
+        for task in list(TASKS)[: size.tasks]
+        for method in METHODS
+    ]
+
+
+def run(cell: Cell, folder: Path) -> None:
+    """Drive the test maps of a task with one planner and method, on one thread, and write the result."""
+    import gymnasium
+    import torch
+
+    import entroreg.envs  # noqa: F401  (registers the task)
+    from entroreg.adaptation import centaur
+    from entroreg.agents.planner.driving import drive
+    from entroreg.agents.planner.training import Training
+    from entroreg.agents.planner.uncertainty import uncertainties
+    from entroreg.benchmarks.planner.made import trained_planner
+
+    torch.set_num_threads(1)
+    size = SIZES[cell.preset]
+    training = Training(states=size.states, updates=size.updates)
+    maps = range(_TRAINING_MAPS + _MAPS * cell.seed, _TRAINING_MAPS + _MAPS * (cell.seed + 1))
+    home = gymnasium.make("entroreg/Navigation-v0", disable_env_checker=True)
+    planner = trained_planner(folder.parents[2] / "planners" / f"seed-{cell.seed}", home, training, cell.seed, maps)
+    measures = uncertainties(planner)
+    adapter = None
+    if cell.method != report.PLAIN:
+        adapter = centaur(planner, measures[cell.method], ["decoder"], learning_rate=LEARNING_RATE)
+    env = gymnasium.make("entroreg/Navigation-v0", disable_env_checker=True, **TASKS[cell.task])
+    episodes = [drive(env, planner, _TEST_MAPS + place, measures, adapter) for place in range(size.episodes)]
+    write_result(
+        folder,
+        {
+            "method": cell.method,
+            "seed": cell.seed,
+            "success": [episode.success for episode in episodes],
+            "collision": [episode.collision for episode in episodes],
+            "steps": [episode.steps for episode in episodes],
+            "uncertainty": {name: [episode.uncertainty[name] for episode in episodes] for name in measures},
+            "decision_ms": 1e3 * float(np.median(np.concatenate([episode.seconds for episode in episodes]))),
+        },
+    )
