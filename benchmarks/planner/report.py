@@ -68,9 +68,8 @@ def paired_difference(rows: Sequence[Mapping[str, Any]], plain: Sequence[Mapping
     pairs = [(row, by_seed[row["seed"]]) for row in rows if row["seed"] in by_seed]
     if not pairs:
         return {"episodes": 0, "mean": None, "interval": None}
-    changes = np.concatenate(
-        [np.subtract(ours["success"], theirs["success"], dtype=float) for ours, theirs in pairs]
-    )
+    ours, theirs = (_column(side, "success") for side in zip(*pairs, strict=True))
+    changes = np.subtract(ours, theirs, dtype=float)
     draws = np.random.default_rng(0).integers(len(changes), size=(_RESAMPLES, len(changes)))
     low, high = np.quantile(changes[draws].mean(axis=1), [0.025, 0.975])
     return {"episodes": len(changes), "mean": float(changes.mean()), "interval": [float(low), float(high)]}
