@@ -44,7 +44,7 @@ def method_row(
         plain: results of the cells without adaptation, whose episodes are on the same maps.
     """
     success = _column(rows, "success")
-    uncertainty = [name for name in rows[0]["uncertainty"] if method in (PLAIN, name)]
+    uncertainty = [name for name in rows[0]["uncertainty"] if measure_of(method) in (PLAIN, name)]
     return {
         "method": method,
         "done": len(rows),
@@ -55,6 +55,11 @@ def method_row(
         "auroc": {name: failure_auroc(_column(rows, "uncertainty", name), success) for name in uncertainty},
         "decision_ms": float(np.median([row["decision_ms"] for row in rows])),
     }
+
+
+def measure_of(method: str) -> str:
+    """Return the measure that a method adapts by: its name up to the first hyphen."""
+    return method.partition("-")[0]
 
 
 def paired_difference(rows: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

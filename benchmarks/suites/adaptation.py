@@ -11,9 +11,8 @@ from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.planner import report
 
 NAME = "adaptation"
-METHODS = (report.PLAIN, "full", "semantic", "cluster")
-# What the robot meets: as it was trained, and four shifts. Their strengths, and the learning rates, were chosen with
-# another planner on other maps, 6,000 to 6,039.
+# What the robot meets: as it was trained, and four shifts, whose strengths were chosen with another planner on other
+# maps, 6,000 to 6,039.
 TASKS: dict[str, dict[str, Any]] = {
     "as-trained": {},
     "slippery": {"friction": 0.1},
@@ -21,7 +20,17 @@ TASKS: dict[str, dict[str, Any]] = {
     "narrow": {"obstacles": 12, "gap": 0.7},
     "slippery-noisy": {"friction": 0.12, "lidar_noise": 0.1},
 }
-LEARNING_RATES = {"full": 0.01, "semantic": 0.1, "cluster": 0.1}  # of 0.001, 0.01 and 0.1 the best for each
+# Of 0.001, 0.01 and 0.1 each measure's best in the mean over the shifts on those maps, and the highest for all: there it
+# did better on slippery floors and noise and worse in narrow maps.
+LEARNING_RATES = {
+    "full": 0.001,
+    "semantic": 0.01,
+    "cluster": 0.01,
+    "full-strong": 0.1,
+    "semantic-strong": 0.1,
+    "cluster-strong": 0.1,
+}
+METHODS = (report.PLAIN, *LEARNING_RATES)
 
 
 class Size(NamedTuple):
@@ -33,6 +42,7 @@ class Size(NamedTuple):
         states: labelled in each round of training.
         updates: of each round.
         tasks: how many of them.
+        methods: how many of them.
     """
 
     seeds: int
@@ -40,12 +50,13 @@ class Size(NamedTuple):
     states: int
     updates: int
     tasks: int
+    methods: int
 
 
 SIZES = {
-    "smoke": Size(seeds=1, episodes=2, states=60, updates=40, tasks=2),
-    "small": Size(seeds=3, episodes=100, states=1500, updates=1500, tasks=5),
-    "paper": Size(seeds=10, episodes=400, states=4000, updates=4000, tasks=5),
+    "smoke": Size(seeds=1, episodes=2, states=60, updates=40, tasks=1, methods=4),
+    "small": Size(seeds=3, episodes=100, states=1500, updates=1500, tasks=5, methods=7),
+    "paper": Size(seeds=10, episodes=400, states=4000, updates=4000, tasks=5, methods=7),
 }
 _TRAINING_MAPS, _MAPS = 100_000, 500  # the first seed of a planner's training maps, and how many it has
 _TEST_MAPS = 1_000  # the first seed of the maps that are driven: the same for all planners and methods
@@ -62,7 +73,7 @@ def cells(preset: str) -> list[Cell]:
         Cell(NAME, preset, task, method, seed)
         for seed in range(size.seeds)
         for task in list(TASKS)[: size.tasks]
-        for method in METHODS
+        for method in METHODS[: size.methods]
     ]
 
 
@@ -87,7 +98,8 @@ def run(cell: Cell, folder: Path) -> None:
     measures = uncertainties(planner)
     adapter = None
     if cell.method != report.PLAIN:
-        adapter = centaur(planner, measures[cell.method], ["decoder"], learning_rate=LEARNING_RATES[cell.method])
+        uncertainty = measures[report.measure_of(cell.method)]
+        adapter = centaur(planner, uncertainty, ["decoder"], learning_rate=LEARNING_RATES[cell.method])
     env = gymnasium.make("entroreg/Navigation-v0", disable_env_checker=True, **TASKS[cell.task])
     episodes = [drive(env, planner, _TEST_MAPS + place, measures, adapter) for place in range(size.episodes)]
     write_result(
