@@ -12,5 +12,6 @@ SUITES = {
     "mil": "multiple instance learning: attention models without and with attention-entropy maximisation",
     "mil-speed": "multiple instance learning: packed bags against a loop and padding, huge bags streamed",
     "adaptation": "adaptation of a planner at test time, under shift: entropy over plans, over groups of them",
+    "image-adaptation": "test-time adaptation on streams of corrupted images: TENT, EATA, SAR and MEMO",
     "token-entropy": "log-probability and entropy of tokens: time, memory and error against TRL and verl",
 }

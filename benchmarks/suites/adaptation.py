@@ -11,8 +11,8 @@ from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.planner import report
 
 NAME = "adaptation"
-# What the robot meets: as it was trained, and four shifts, whose strengths were chosen with another planner on other
-# maps, 6,000 to 6,039.
+# What the robot meets: as it was trained, and four shifts, whose strengths were chosen with another planner on
+# other maps, 6,000 to 6,039.
 TASKS: dict[str, dict[str, Any]] = {
     "as-trained": {},
     "slippery": {"friction": 0.1},
@@ -20,8 +20,8 @@ TASKS: dict[str, dict[str, Any]] = {
     "narrow": {"obstacles": 12, "gap": 0.7},
     "slippery-noisy": {"friction": 0.12, "lidar_noise": 0.1},
 }
-# Of 0.001, 0.01 and 0.1 each measure's best in the mean over the shifts on those maps, and the highest for all: there it
-# did better on slippery floors and noise and worse in narrow maps.
+# Of 0.001, 0.01 and 0.1 each measure's best in the mean over the shifts on those maps, and the highest for all: it
+# did better on slippery floors and noise there, and worse in narrow maps.
 LEARNING_RATES = {
     "full": 0.001,
     "semantic": 0.01,

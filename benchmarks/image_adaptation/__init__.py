@@ -1,0 +1,1 @@
+"""Classifiers adapted online to streams of corrupted images."""
