@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Protocol, get_args
 import tyro
 
 from entroreg.benchmarks.cli.running import note, result_of
+from entroreg.benchmarks.distillation.options import TrainDistill
 from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, STOPPED, UserError
 from entroreg.benchmarks.mil.options import ModelName, TrainMIL
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
@@ -36,6 +37,7 @@ class Train:
         | Annotated[TrainDiscreteSAC, tyro.conf.subcommand("discrete-sac")]
         | Annotated[TrainRLVR, tyro.conf.subcommand("rlvr")]
         | Annotated[TrainMIL, tyro.conf.subcommand("mil")]
+        | Annotated[TrainDistill, tyro.conf.subcommand("distill")]
     )
 
     def execute(self) -> int:
@@ -46,6 +48,10 @@ class Train:
             from entroreg.benchmarks.mil.verbs import train_mil
 
             return train_mil(self.agent)
+        if isinstance(self.agent, TrainDistill):
+            from entroreg.benchmarks.distillation.verbs import train_distill
+
+            return train_distill(self.agent)
         if isinstance(self.agent, TrainSAC) and self.agent.run.population:
             return _train_population(self.agent)
         from entroreg.benchmarks.training import run_folder, train
@@ -111,7 +117,7 @@ def _train_population(options: TrainSAC) -> int:
 
 @dataclass(frozen=True)
 class Eval:
-    """Evaluate a run folder: an agent against the random policy, rlvr on held-out problems, mil on its test folds.
+    """Evaluate a run folder: an agent, a policy of rlvr, the folds of mil, or a student of distill under attack.
 
     Example: entroreg eval runs/train/sac/InvertedPendulum-v5/seed-0 --episodes 20
     """
@@ -143,6 +149,10 @@ class Eval:
                 from entroreg.benchmarks.mil.verbs import evaluate_mil
 
                 return evaluate_mil(self.run, config, heatmap=self.heatmap, slides=self.slides, as_json=self.json)
+            if kind == "distill":
+                from entroreg.benchmarks.distillation.verbs import evaluate_distill
+
+                return evaluate_distill(self.run, config, as_json=self.json)
             return self._policy(config) if kind == "rlvr" else self._agent(config)
         except CheckpointError as error:
             raise UserError(str(error), RUN_FAILED) from error
@@ -249,7 +259,7 @@ class List:
         from entroreg.benchmarks.suites import SUITES
 
         listing = {
-            "agents": ", ".join([*KINDS, "rlvr", "mil"]),
+            "agents": ", ".join([*KINDS, "rlvr", "mil", "distill"]),
             "ent_coef": "auto, auto_INITIAL, a number; from Python also Dual, PerStateDual, Scheduled, Fixed",
             "mil models": ", ".join(get_args(ModelName)),
             "measures": ", ".join(measures.__all__),

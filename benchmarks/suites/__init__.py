@@ -13,5 +13,6 @@ SUITES = {
     "mil-speed": "multiple instance learning: packed bags against a loop and padding, huge bags streamed",
     "adaptation": "adaptation of a planner at test time, under shift: entropy over plans, over groups of them",
     "image-adaptation": "test-time adaptation on streams of corrupted images: TENT, EATA, SAR and MEMO",
+    "distillation": "adversarial robustness of small students: training, distillation, balanced teachers",
     "token-entropy": "log-probability and entropy of tokens: time, memory and error against TRL and verl",
 }

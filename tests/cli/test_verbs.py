@@ -20,6 +20,7 @@ VERBS = [
     ["train", "sac"],
     ["train", "discrete-sac"],
     ["train", "mil"],
+    ["train", "distill"],
     ["eval"],
     ["bench"],
     ["bench", "run"],
@@ -54,7 +55,7 @@ def test_help_imports_no_torch(command: Any) -> None:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     listing = json.loads(capsys.readouterr().out)
-    assert listing["agents"] == "sac, discrete-sac, rlvr, mil"
+    assert listing["agents"] == "sac, discrete-sac, rlvr, mil, distill"
     assert "categorical_entropy" in listing["measures"]
     assert main(["bench", "list"]) == 0
     assert capsys.readouterr().out.startswith("sac")

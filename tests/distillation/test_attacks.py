@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from entroreg.vision.distillation import Attack, attacked, fgsm, margin_loss, pgd
-from entroreg.vision.distillation.attacks import frozen
 
 
 def _linear(seed: int, pixels: int = 12, classes: int = 4) -> nn.Module:
@@ -93,7 +92,7 @@ def test_fgsm_is_one_signed_step() -> None:
     network, images, labels = _linear(5), _images(6), torch.arange(5) % 4
     found = fgsm(lambda x: cross_entropy(network(x), labels, reduction="sum"), images, 0.03)
     pixels = images.clone().requires_grad_()
-    cross_entropy(network(pixels), labels, reduction="sum").backward()
+    cross_entropy(network(pixels), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
     assert pixels.grad is not None
     torch.testing.assert_close(found, (images + 0.03 * pixels.grad.sign()).clamp(0.0, 1.0))
     assert torch.equal(fgsm(lambda x: x.sum(), images, 0.0), images)
@@ -136,9 +135,12 @@ def test_modes_and_gradients_come_back() -> None:
 
 def test_modes_come_back_after_an_error() -> None:
     network = _linear(0).train()
-    with pytest.raises(RuntimeError, match="on purpose"), frozen(network):
-        assert not network.training
+
+    def fails(_logits: Tensor) -> Tensor:
         raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        attacked(network, _images(0), fails, Attack(0.1, 0.1))
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
 

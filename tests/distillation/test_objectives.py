@@ -49,7 +49,7 @@ def test_divergence_at_its_ends() -> None:
     target = torch.tensor([[1e4, -1e4], [0.0, -math.inf]], requires_grad=True)
     found = divergence(logits, target)
     torch.testing.assert_close(found, torch.tensor([math.log(2.0), 1e4]))
-    found.sum().backward()
+    found.sum().backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad, torch.tensor([[-0.5, 0.5], [-1.0, 1.0]]))
     assert target.grad is not None
@@ -140,7 +140,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 )
 def test_students_learn_and_teachers_do_not(loss: Loss) -> None:
     clean, adversarial, teacher = (x.clone().requires_grad_() for x in (CLEAN, ADVERSARIAL, TEACHER))
-    loss(clean, adversarial, teacher).backward()
+    loss(clean, adversarial, teacher).backward()  # type: ignore[no-untyped-call]
     assert teacher.grad is None
     assert torch.autograd.gradcheck(
         lambda c, a: loss(c, a, TEACHER), (CLEAN.clone().requires_grad_(), ADVERSARIAL.clone().requires_grad_())

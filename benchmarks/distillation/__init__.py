@@ -1,0 +1,1 @@
+"""Robust training and distillation as runs: options, folders, the suite's report."""
