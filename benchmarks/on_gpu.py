@@ -1,7 +1,4 @@
-"""Figures that need a GPU: ``python -m entroreg.benchmarks.on_gpu token-entropy|sac --out FILE``.
-
-A machine with a GPU may hold a copy without its history: ``--commit`` then says which one it is of.
-"""
+"""Figures that need a GPU: ``python -m entroreg.benchmarks.on_gpu token-entropy|sac --out FILE``."""
 
 from __future__ import annotations
 
@@ -133,13 +130,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("figure", choices=sorted(_FIGURES))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--commit")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("these figures need a CUDA device, found none")
     provenance = collect(["on_gpu.py", options.figure, "--out", options.out.name])
-    if options.commit:
-        provenance |= {"commit": options.commit, "dirty": False}
     result = _FIGURES[options.figure]()
     write_json(options.out, {"figure": options.figure, "provenance": provenance, "result": result})
 

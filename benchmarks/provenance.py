@@ -41,6 +41,8 @@ def collect(command: Sequence[str] | None = None) -> dict[str, Any]:
     import torch  # here, so that importing the runner is fast
 
     commit, dirty = _commit()
+    if commit is None and (stated := os.environ.get("ENTROREG_COMMIT")):
+        commit, dirty = stated, False  # a copy without history, made of this commit
     program, *arguments = sys.argv if command is None else command
     return {
         "command": [Path(program).name, *arguments],

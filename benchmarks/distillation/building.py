@@ -126,8 +126,8 @@ def read_network(path: Path, images: ImageSet) -> nn.Module:
     found = _first_kernel(state).shape[1], state["classifier.weight"].shape[0]
     if found != (channels, images.classes):
         raise UserError(
-            f"{path} must be of images with {channels} channels and {images.classes} classes, got {found[0]} channels "
-            f"and {found[1]} classes: give a teacher of the same data"
+            f"{path} must be of images with {channels} channels and {images.classes} classes, got "
+            f"{found[0]} channels and {found[1]} classes: give a teacher of the same data"
         )
     return network
 

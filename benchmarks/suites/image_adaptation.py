@@ -36,7 +36,7 @@ _CORRUPTIONS = (
 )
 TASKS = {
     "clean": Task("none"),
-    **{name: Task(name) for name in _CORRUPTIONS},
+    **{name: Task(name) for name in (*_NOISES, "contrast", "brightness", "pixelate")},
     "impulse-by-class": Task("impulse-noise", by_class=True),
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,7 @@ from entroreg.benchmarks.distillation.training import evaluate_run, run_folder, 
 from entroreg.benchmarks.distillation.verbs import evaluate_distill, train_distill
 from entroreg.benchmarks.errors import MISSING, RUN_FAILED, UserError
 from entroreg.benchmarks.run_folder import read_config
+from entroreg.checkpoint import load_checkpoint
 from entroreg.vision.distillation import METHODS
 from entroreg.vision.images.data import ImageSet
 from entroreg.vision.images.networks import ResNet18, SmallConvNet
@@ -139,6 +142,26 @@ def test_a_stopped_run_goes_on_exactly(in_tmp: Path, monkeypatch: pytest.MonkeyP
     assert rows[0] == rows[1]
     monkeypatch.setattr(training, "Trainer", None)
     assert train(resumed, folder, NEVER) == result  # done: nothing is trained
+
+
+def test_sigterm_saves_and_says_so(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = training.Trainer._take_step
+
+    def step(trainer: Any, picked: Any) -> None:
+        taken(trainer, picked)
+        if trainer.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training.Trainer, "_take_step", step)
+    options = _options()
+    folder = run_folder(options)
+    assert train_distill(options) == 75
+    assert str(folder / "checkpoints" / "last") in capsys.readouterr().err
+    _, metadata = load_checkpoint(folder / "checkpoints" / "last")
+    assert metadata["trainer"]["step"] == 3
+    assert train_distill(replace(options, run=replace(options.run, resume=True))) == 0
 
 
 def test_a_damaged_checkpoint(in_tmp: Path) -> None:
