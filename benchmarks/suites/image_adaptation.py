@@ -25,15 +25,7 @@ class Task(NamedTuple):
     by_class: bool = False
 
 
-_CORRUPTIONS = (
-    "gaussian-noise",
-    "shot-noise",
-    "impulse-noise",
-    "speckle-noise",
-    "contrast",
-    "brightness",
-    "pixelate",
-)
+_NOISES = ("gaussian-noise", "shot-noise", "impulse-noise", "speckle-noise")
 TASKS = {
     "clean": Task("none"),
     **{name: Task(name) for name in (*_NOISES, "contrast", "brightness", "pixelate")},
