@@ -62,10 +62,11 @@ _ATTACK = AttackOptions(
     attack_steps=3,
     noise="uniform",
     warm_up=0.4,
-    tests=("fgsm", "pgd", "pgd-trades", "cw", "autoattack"),
-    autoattack_images=500,
+    tests=("fgsm", "pgd", "cw", "autoattack"),
+    test_images=5000,
+    autoattack_images=200,
 )
-MNIST = Task("mnist", replace(_ATTACK, attack_step=0.2), 10, 16, 10, 32)
+MNIST = Task("mnist", replace(_ATTACK, attack_step=0.2), 6, 16, 6, 24, tuple(METHODS)[:-1])
 FASHION = Task("fashion-mnist", replace(_ATTACK, attack_step=0.06), 10, 16, 10, 32)
 BARS = Task(
     "bars",
@@ -79,7 +80,10 @@ BARS = Task(
 TASKS = {
     "smoke": {"bars": BARS},
     "small": {"mnist": MNIST},
-    "paper": {"mnist": replace(MNIST, epochs=30, teacher_epochs=30), "fashion-mnist": replace(FASHION, epochs=30)},
+    "paper": {
+        "mnist": replace(MNIST, epochs=30, teacher_epochs=30, methods=tuple(METHODS)),
+        "fashion-mnist": replace(FASHION, epochs=30),
+    },
 }
 
 summarise = report.summarise

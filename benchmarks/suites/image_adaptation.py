@@ -25,11 +25,12 @@ class Task(NamedTuple):
     by_class: bool = False
 
 
-_NOISES = ("gaussian-noise", "shot-noise", "impulse-noise", "speckle-noise")
 TASKS = {
     "clean": Task("none"),
-    **{name: Task(name) for name in (*_NOISES, "contrast", "brightness", "pixelate")},
+    **{name: Task(name) for name in ("gaussian-noise", "shot-noise", "impulse-noise", "brightness", "pixelate")},
     "impulse-by-class": Task("impulse-noise", by_class=True),
+    "contrast": Task("contrast"),
+    "speckle-noise": Task("speckle-noise"),
 }
 
 
@@ -39,7 +40,8 @@ class Size(NamedTuple):
     Attributes:
         seeds: classifiers.
         epochs: of their training.
-        images: of the training part and of a stream; all if None.
+        images: of the training part; all if None.
+        stream: images of a stream, the first of the test part.
         memo_images: of a stream for MEMO, which takes a step for each image.
         tasks: how many of them.
     """
@@ -47,14 +49,15 @@ class Size(NamedTuple):
     seeds: int
     epochs: int
     images: int | None
+    stream: int
     memo_images: int
     tasks: int
 
 
 SIZES = {
-    "smoke": Size(seeds=1, epochs=1, images=256, memo_images=4, tasks=1),
-    "small": Size(seeds=3, epochs=4, images=None, memo_images=500, tasks=9),
-    "paper": Size(seeds=10, epochs=20, images=None, memo_images=10_000, tasks=9),
+    "smoke": Size(seeds=1, epochs=1, images=256, stream=256, memo_images=4, tasks=1),
+    "small": Size(seeds=3, epochs=4, images=None, stream=5000, memo_images=200, tasks=7),
+    "paper": Size(seeds=10, epochs=20, images=None, stream=10_000, memo_images=10_000, tasks=9),
 }
 DATA, BATCH = "fashion-mnist", 64
 
@@ -86,10 +89,12 @@ def run(cell: Cell, folder: Path) -> None:
     size, task = SIZES[cell.preset], TASKS[cell.task]
     training, test = (load_images("fashion-mnist", part) for part in ("train", "test"))
     if size.images is not None:
-        training, test = training.first(size.images), test.first(size.images)
+        training = training.first(size.images)
     classifiers = folder.parents[2] / "classifiers"
     network = trained_classifier(classifiers / f"seed-{cell.seed}", training, size.epochs, cell.seed)
-    stream = make_stream(test, task.corruption, SEVERITY, BATCH, by_class=task.by_class, seed=cell.seed)
+    stream = make_stream(
+        test.first(size.stream), task.corruption, SEVERITY, BATCH, by_class=task.by_class, seed=cell.seed
+    )
     if cell.method == "memo":
         # Evenly over the stream, so that one that arrives by class still has all of them.
         chosen = torch.linspace(0, len(stream.labels) - 1, min(size.memo_images, len(stream.labels))).long()

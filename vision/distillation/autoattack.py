@@ -53,7 +53,7 @@ def autoattack(
             classes = network(images[:1]).shape[-1]
         if classes < _FEWEST_CLASSES:
             raise ValueError(f"AutoAttack needs at least {_FEWEST_CLASSES} classes, got {classes}: use PGD")
-        attack = attack_class(_Float32(network), eps=eps, seed=seed, device=images.device)
+        attack = attack_class(_Plain(network), eps=eps, seed=seed, device=images.device)
         attack.verbose = False
         for targeted in (attack.apgd_targeted, attack.fab):
             targeted.n_target_classes = min(_TARGETS, classes - 1)
@@ -65,15 +65,27 @@ def autoattack(
     return result
 
 
-class _Float32(nn.Module):
-    """A network whose logits are float32, also under autocast."""
+class _ContiguousGradient(torch.autograd.Function):
+    """The identity, whose gradient lies in memory as the attacks take it for granted, channels first."""
+
+    @staticmethod
+    def forward(context: Any, images: Tensor) -> Tensor:
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(context: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad.contiguous()
+
+
+class _Plain(nn.Module):
+    """A network whose logits are float32, also under autocast, and whose gradients are contiguous."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self._network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._network(images)
+        logits: Tensor = self._network(_ContiguousGradient.apply(images))  # type: ignore[no-untyped-call]
         return logits.float()
 
 
