@@ -13,7 +13,7 @@ from entroreg.measures.categorical import categorical_entropy
 
 __all__ = ["MatchTemperature", "sign_step", "solve_temperatures"]
 
-_POINTS, _ROUNDS = 9, 13  # each round divides the bracket by 8: 9 / 8^13 is below 1e-10
+_HALVINGS = 40  # of the bracket: 9 / 2^40 is below 1e-11
 
 
 class MatchTemperature:
@@ -111,8 +111,8 @@ def solve_temperatures(logits: Sequence[Tensor], low: float = 1.0, high: float =
       \frac{d \bar H}{d\tau} = \frac{1}{\tau^3} \overline{\mathrm{Var}_p(z)} \ge 0$$
 
     The entropy rises with the temperature, so the most uncertain teacher stays at ``low`` and the others are
-    raised, to ``high`` where no temperature below suffices. No device sync: a fixed number of rounds, each of which
-    divides every bracket by 8.
+    raised, to ``high`` where no temperature below suffices. No device sync: all teachers are bisected at once, a
+    fixed number of times.
 
     Args:
         logits: one (..., K) floating for each teacher, K the same for all; detached here.
@@ -133,7 +133,9 @@ def solve_temperatures(logits: Sequence[Tensor], low: float = 1.0, high: float =
     low, high = _require_bounds(low, high)
     teachers = _detached(logits)
     target = _entropies(teachers, torch.full((len(teachers),), low)).max()
-    return torch.stack([_raised(teacher, target, low, high) for teacher in teachers])
+    if all(teacher.shape == teachers[0].shape for teacher in teachers):
+        return _raised(torch.stack(teachers), target, low, high)
+    return torch.cat([_raised(teacher[None], target, low, high) for teacher in teachers])
 
 
 def sign_step(
@@ -177,17 +179,21 @@ def sign_step(
 
 
 def _raised(logits: Tensor, target: Tensor, low: float, high: float) -> Tensor:
-    """Return the lowest temperature between ``low`` and ``high`` whose mean entropy is at least the target."""
-    begin, end = (torch.tensor(bound, dtype=torch.float64, device=logits.device) for bound in (low, high))
-    shares = torch.linspace(0.0, 1.0, _POINTS, dtype=torch.float64, device=logits.device)
-    for _ in range(_ROUNDS):
-        points = begin + (end - begin) * shares
-        scaled = logits.unsqueeze(0) / points.view(-1, *[1] * logits.dim())
-        entropies = categorical_entropy(scaled).flatten(1).mean(dim=1)
-        # The first point that suffices ends the new bracket; the one before begins it.
-        first = (entropies < target).sum().clamp(max=_POINTS - 1)
-        begin, end = points[(first - 1).clamp(min=0)], points[first]
-    return end
+    """Return the lowest temperatures (T,) of teachers (T, ..., K) whose mean entropies are at least the target."""
+    shape = (-1, *[1] * (logits.dim() - 1))
+    begin, end = (
+        torch.full((len(logits),), bound, dtype=torch.float64, device=logits.device) for bound in (low, high)
+    )
+    reached = _mean_entropy(logits / low) >= target
+    for _ in range(_HALVINGS):
+        middle = (begin + end) / 2.0
+        enough = _mean_entropy(logits / middle.view(shape)) >= target
+        begin, end = torch.where(enough, begin, middle), torch.where(enough, middle, end)
+    return torch.where(reached, low, end)
+
+
+def _mean_entropy(logits: Tensor) -> Tensor:
+    return categorical_entropy(logits).flatten(1).mean(dim=1)
 
 
 def _entropies(logits: Sequence[Tensor], temperatures: Tensor) -> Tensor:

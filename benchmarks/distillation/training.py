@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,7 @@ def _write_student(student: nn.Module, path: Path) -> None:
     """Write the state dict by a rename, so that no half of a file is ever taken for a teacher."""
     temporary = path.with_name(f".{path.name}")
     save_file({name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()}, temporary)
+    shutil.copymode(path.with_name("config.json"), temporary)  # safetensors lets only the owner read
     os.replace(temporary, path)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from entroreg.vision.distillation import accuracies, accuracy, autoattack, weighted_robust_accuracy
+from entroreg.vision.distillation.autoattack import _Plain
 from entroreg.vision.images.data import ImageSet
 
 ATTACKS = ("fgsm", "pgd", "pgd-trades", "cw")
@@ -113,3 +114,11 @@ def test_autoattack_that_is_missing_and_bad_input(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'entroreg\[attacks\]'"):
         autoattack(_Brightness(), pixels, labels, 0.1)
+
+
+def test_autoattack_gets_gradients_with_the_channels_first() -> None:
+    network = nn.Conv2d(3, 4, 3, padding=1).to(memory_format=torch.channels_last)
+    images = torch.rand(2, 3, 8, 8).requires_grad_()
+    for wrapped, contiguous in ((network, False), (_Plain(network), True)):
+        (gradient,) = torch.autograd.grad((wrapped(images) ** 2).sum(), images)
+        assert gradient.is_contiguous() == contiguous

@@ -58,7 +58,7 @@ def autoattack(
         for targeted in (attack.apgd_targeted, attack.fab):
             targeted.n_target_classes = min(_TARGETS, classes - 1)
         try:
-            found, _ = attack.run_standard_evaluation(images, labels, batch_size=batch)
+            found, _ = attack.run_standard_evaluation(images.contiguous(), labels, batch_size=batch)
         finally:
             sys.settrace(trace)  # its check of the network takes the tracer away
     result: Tensor = found
