@@ -126,16 +126,17 @@ def _statistics_kernel(  # type: ignore[no-untyped-def]
         inside = start + places < size
         z = tl.load(logits + start + places, mask=inside, other=-float("inf")).to(tl.float32)
         centre = tl.maximum(maximum, tl.max(z, axis=1))
-        binary = (z - centre[:, None]) * to_binary
+        # Cast, because torch.compile passes the factor in double precision.
+        binary = ((z - centre[:, None]) * to_binary).to(tl.float32)
         binary = tl.maximum(binary, _IMPOSSIBLE, propagate_nan=tl.PropagateNan.ALL)
         exponential = tl.exp2(binary)
-        shift = tl.maximum((maximum - centre) * to_binary, _IMPOSSIBLE)
+        shift = tl.maximum(((maximum - centre) * to_binary).to(tl.float32), _IMPOSSIBLE)
         scale = tl.exp2(shift)
         weighted = (weighted + shift * summed) * scale + tl.sum(exponential * binary, axis=1)
         summed = summed * scale + tl.sum(exponential, axis=1)
         maximum = centre
     highest = tl.max(maximum, axis=0)
-    shift = tl.maximum((maximum - highest) * to_binary, _IMPOSSIBLE)
+    shift = tl.maximum(((maximum - highest) * to_binary).to(tl.float32), _IMPOSSIBLE)
     scale = tl.exp2(shift)
     token = tl.load(tokens + row)
     here = (token >= 0) & (token < size)
@@ -167,7 +168,7 @@ def _gradient_kernel(  # type: ignore[no-untyped-def]
     places = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
     inside = places < size
     z = tl.load(logits + row * logits_stride + places, mask=inside, other=0.0).to(tl.float32)
-    binary = (z - tl.load(centre + row)) * to_binary
+    binary = ((z - tl.load(centre + row)) * to_binary).to(tl.float32)
     binary = tl.maximum(binary, _IMPOSSIBLE, propagate_nan=tl.PropagateNan.ALL)
     gradient = (binary * tl.load(slope + row) + tl.load(offset + row)) * tl.exp2(binary)
     gradient += tl.where(places == tl.load(tokens + row), tl.load(given + row), 0.0)

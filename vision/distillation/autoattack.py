@@ -73,7 +73,7 @@ class _ContiguousGradient(torch.autograd.Function):
         return images.view_as(images)
 
     @staticmethod
-    def backward(context: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, grad: Tensor) -> Tensor:
         return grad.contiguous()
 
 
