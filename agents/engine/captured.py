@@ -1,7 +1,6 @@
 """Several updates as one launch on a GPU: sampling, noise and updates in one captured CUDA graph.
 
-No machine with a GPU has run this module yet. Its arithmetic is tested on a CPU, where nothing is captured; the
-tests marked ``gpu`` wait for a device.
+Its arithmetic is tested on a CPU, where nothing is captured; the tests marked ``gpu`` need a device.
 """
 
 from __future__ import annotations

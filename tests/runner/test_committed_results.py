@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
@@ -42,6 +43,9 @@ def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
     assert result["failed"] == []
     assert result["cells"]
     recompute = {
+        "adaptation": _recompute_episodes,
+        "distillation": _recompute_accuracies,
+        "image-adaptation": _recompute_streams,
         "mil": _recompute_mil,
         "mil-speed": _recompute_mil_speed,
         "rlvr": _recompute_controls,
@@ -59,6 +63,53 @@ def _recompute_scores(result: dict[str, Any]) -> None:
             assert row["done"] == row["seeds"] == len({cell["seed"] for cell in cells})
             assert row["iqm"] == pytest.approx(trim_mean(row["scores"], 0.25))
             assert row["interval"][0] <= row["iqm"] <= row["interval"][1]
+
+
+def _recompute_episodes(result: dict[str, Any]) -> None:
+    """Rates, differences and AUROC follow from the outcome of each episode."""
+    assert len(result["cells"]) == sum(row["done"] for rows in result["tasks"].values() for row in rows)
+    for task, rows in result["tasks"].items():
+        cells = {(cell["method"], cell["seed"]): cell for cell in result["cells"] if cell["task"] == task}
+        for row in rows:
+            own = [cell for (method, _), cell in cells.items() if method == row["method"]]
+            success = np.concatenate([cell["success"] for cell in own])
+            assert row["episodes"] == len(success) >= 200
+            assert row["success"]["rate"] == pytest.approx(success.mean())
+            assert row["collision"]["rate"] == pytest.approx(np.mean([cell["collision"] for cell in own]))
+            plain = np.concatenate([cells["none", cell["seed"]]["success"] for cell in own])
+            assert row["difference"]["mean"] == pytest.approx(success.mean() - plain.mean())
+            for name, area in row["auroc"].items():
+                values = np.concatenate([cell["uncertainty"][name] for cell in own])
+                pairs = values[~success][:, None] - values[success]
+                assert area == pytest.approx(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+
+
+def _recompute_streams(result: dict[str, Any]) -> None:
+    _recompute_scores(result)
+    for task, methods in result["streams"].items():
+        for method, row in methods.items():
+            cells = [cell for cell in result["cells"] if (cell["task"], cell["method"]) == (task, method)]
+            assert row["error"] == [cell["error"] for cell in cells]
+            plain = [cell for cell in result["cells"] if (cell["task"], cell["method"]) == (task, "none")]
+            expected = np.subtract(row["error"], [cell["error"] for cell in plain])
+            assert row["difference"] == pytest.approx(list(expected))
+            assert row["collapsed"] == [cell["largest_class_share"] > 0.5 for cell in cells]
+
+
+def _recompute_accuracies(result: dict[str, Any]) -> None:
+    _recompute_scores(result)
+    for task, methods in result["methods"].items():
+        for method, row in methods.items():
+            cells = [cell for cell in result["cells"] if (cell["task"], cell["method"]) == (task, method)]
+            for name, values in row["accuracy"].items():
+                assert values == [cell["accuracy"][name] for cell in cells]
+                assert row["interval"][name][0] - 1e-5 <= np.mean(values) <= row["interval"][name][1] + 1e-5
+        for pair, differences in result["differences"][task].items():
+            ours, theirs = pair.split(" - ")
+            for name, values in differences.items():
+                expected = np.subtract(methods[ours]["accuracy"][name], methods[theirs]["accuracy"][name])
+                assert values == pytest.approx(list(expected))
+        assert result["void"][task] == {}
 
 
 def _recompute_controls(result: dict[str, Any]) -> None:
