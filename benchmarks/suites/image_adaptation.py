@@ -26,8 +26,8 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "clean": Task("none"),
     **{name: Task(name) for name in ("gaussian-noise", "shot-noise", "impulse-noise", "brightness", "pixelate")},
+    "clean": Task("none"),
     "impulse-by-class": Task("impulse-noise", by_class=True),
     "contrast": Task("contrast"),
     "speckle-noise": Task("speckle-noise"),
@@ -56,7 +56,7 @@ class Size(NamedTuple):
 
 SIZES = {
     "smoke": Size(seeds=1, epochs=1, images=256, stream=256, memo_images=4, tasks=1),
-    "small": Size(seeds=3, epochs=4, images=None, stream=5000, memo_images=200, tasks=7),
+    "small": Size(seeds=3, epochs=4, images=None, stream=5000, memo_images=200, tasks=5),
     "paper": Size(seeds=10, epochs=20, images=None, stream=10_000, memo_images=10_000, tasks=9),
 }
 DATA, BATCH = "fashion-mnist", 64

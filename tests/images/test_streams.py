@@ -87,4 +87,4 @@ def test_figures_of_a_stream_by_hand() -> None:
 def test_cells_name_what_there_is() -> None:
     assert set(image_adaptation.METHODS) == set(METHODS)
     cells = image_adaptation.cells("small")
-    assert len(cells) == len(set(cells)) == 3 * 7 * 6
+    assert len(cells) == len(set(cells)) == 3 * 5 * 6
