@@ -31,21 +31,24 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
     streams: dict[str, dict[str, Any]] = {}
     for task, method in dict.fromkeys((cell.task, cell.method) for cell in done):
         rows = [result for cell, result in done.items() if (cell.task, cell.method) == (task, method)]
-        plain = {c.seed: r["error"] for c, r in done.items() if (c.task, c.method) == (task, PLAIN)}
+        plain = {c.seed: r for c, r in done.items() if (c.task, c.method) == (task, PLAIN)}
         streams.setdefault(task, {})[method] = stream_row(rows, plain)
     return summary | {"streams": streams}
 
 
-def stream_row(rows: Sequence[Mapping[str, Any]], plain: Mapping[int, float]) -> dict[str, Any]:
-    """Return one method's figures on one stream, each a list over seeds.
+def stream_row(rows: Sequence[Mapping[str, Any]], plain: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one method's figures on one stream, each a list over seeds; differences where the images are the same.
 
     Args:
         rows: results of its cells.
-        plain: the error without adaptation of each seed's classifier.
+        plain: those without adaptation, by seed.
     """
+    paired = [(row, plain[row["seed"]]) for row in rows if row["seed"] in plain]
     return {
         "error": [row["error"] for row in rows],
-        "difference": [row["error"] - plain[row["seed"]] for row in rows if row["seed"] in plain],
+        "difference": [
+            ours["error"] - theirs["error"] for ours, theirs in paired if ours["images"] == theirs["images"]
+        ],
         "first_quarter_error": [row["first_quarter_error"] for row in rows],
         "last_quarter_error": [row["last_quarter_error"] for row in rows],
         "largest_class_share": [row["largest_class_share"] for row in rows],

@@ -79,8 +79,9 @@ def test_figures_of_a_stream_by_hand() -> None:
     assert found["last_quarter_error"] == pytest.approx(float(wrong[-10:].mean()))
     assert found["largest_class_share"] == 1.0
     assert np.mean(found["running_error"]) == pytest.approx(found["error"])
-    row = stream_row([{**found, "seed": 3}], {3: 0.25})
+    row = stream_row([{**found, "seed": 3}], {3: {"error": 0.25, "images": 40}})
     assert row["difference"] == [pytest.approx(found["error"] - 0.25)]
+    assert stream_row([{**found, "seed": 3}], {3: {"error": 0.25, "images": 41}})["difference"] == []
     assert row["collapsed"] == [True]
 
 
