@@ -44,11 +44,10 @@ def stream_row(rows: Sequence[Mapping[str, Any]], plain: Mapping[int, Mapping[st
         plain: those without adaptation, by seed.
     """
     paired = [(row, plain[row["seed"]]) for row in rows if row["seed"] in plain]
+    paired = [(ours, theirs) for ours, theirs in paired if ours["images"] == theirs["images"]]
     return {
         "error": [row["error"] for row in rows],
-        "difference": [
-            ours["error"] - theirs["error"] for ours, theirs in paired if ours["images"] == theirs["images"]
-        ],
+        "difference": [ours["error"] - theirs["error"] for ours, theirs in paired],
         "first_quarter_error": [row["first_quarter_error"] for row in rows],
         "last_quarter_error": [row["last_quarter_error"] for row in rows],
         "largest_class_share": [row["largest_class_share"] for row in rows],

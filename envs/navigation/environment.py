@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from entroreg import _checks
 from entroreg.envs.navigation.lidar import BEAMS, scan
 from entroreg.envs.navigation.maps import LENGTH, Map, draw_map
-from entroreg.envs.navigation.model import MAX_SPEED, SUBSTEPS, build_model
-from entroreg.envs.navigation.simulation import SimulatedPlans, simulate_plans
+from entroreg.envs.navigation.model import MAX_SPEED, SUBSTEPS, build_model, open_renderer
+from entroreg.envs.navigation.simulation import SimulatedPlans, require_actions, simulate_plans
 
 GOAL_RADIUS = 0.4  # metres
 _SUCCESS, _COLLISION, _STEP = 10.0, -10.0, -0.01  # rewards
@@ -36,8 +36,16 @@ class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         render_mode: None or rgb_array.
 
     Raises:
+        ModuleNotFoundError: at ``reset``, MuJoCo is not installed.
         TypeError: a number of another kind.
         ValueError: a number out of its range; at ``reset``, obstacles that do not fit.
+
+    Example:
+        >>> env = NavigationEnv(obstacles=4, friction=0.3)
+        >>> observation, info = env.reset(seed=0)
+        >>> _, reward, terminated, truncated, info = env.step(np.array([1.0, 0.0], np.float32))
+        >>> observation.shape, info["collision"], terminated
+        ((37,), False, False)
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  (Gymnasium declares it so)
@@ -51,23 +59,40 @@ class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         max_episode_steps: int = 150,
         render_mode: str | None = None,
     ) -> None:
-        self._obstacles = int(_checks.require_number("obstacles", obstacles, low=0))
+        self._obstacles = _require_count("obstacles", obstacles, low=0)
         self._gap = _checks.require_positive("gap", gap)
         self._friction = _checks.require_positive("friction", friction)
         self._lidar_noise = _checks.require_number("lidar_noise", lidar_noise, low=0.0)
-        self._max_steps = int(_checks.require_number("max_episode_steps", max_episode_steps, low=1))
+        self.max_episode_steps = max_episode_steps
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
         self.render_mode = render_mode
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        low = np.concatenate([np.zeros(BEAMS), np.full(4, -np.inf), np.zeros(1)]).astype(np.float32)
-        high = np.concatenate([np.ones(BEAMS), np.full(4, np.inf), np.ones(1)]).astype(np.float32)
+        # Twice the highest speed: what a push out of an obstacle stays below.
+        low = np.concatenate([np.zeros(BEAMS), [-1.0, -1.0, -2.0, -2.0], np.zeros(1)]).astype(np.float32)
+        high = np.concatenate([np.ones(BEAMS), [1.0, 1.0, 2.0, 2.0], np.ones(1)]).astype(np.float32)
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
         self._model: Any = None
         self._data: Any = None
         self._renderer: Any = None
         self._steps = 0
         self.map: Map
+
+    @property
+    def max_episode_steps(self) -> int:
+        """Control steps until an episode is truncated."""
+        return self._max_steps
+
+    @max_episode_steps.setter
+    def max_episode_steps(self, steps: int) -> None:
+        self._max_steps = _require_count("max_episode_steps", steps, low=1)
+
+    @property
+    def position(self) -> NDArray[np.float64]:
+        """The robot's centre, (2,) in metres; a RuntimeError before ``reset``."""
+        self._require_started()
+        position: NDArray[np.float64] = self._data.qpos.copy()
+        return position
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -86,7 +111,7 @@ class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
         self._require_started()
         before = self._distance()
-        self._data.ctrl[:] = _require_actions(action, (2,)) * MAX_SPEED
+        self._data.ctrl[:] = require_actions(action, (2,)) * MAX_SPEED
         collision = False
         for _ in range(SUBSTEPS):
             mujoco.mj_step(self._model, self._data)
@@ -112,7 +137,7 @@ class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         plans = np.asarray(plans, dtype=np.float64)
         if plans.ndim != 3 or plans.shape[-1] != 2 or plans.size == 0:
             raise ValueError(f"plans must have shape (N, T, 2), got {plans.shape}")
-        return simulate_plans(self._model, self._data, self.map, _require_actions(plans, plans.shape))
+        return simulate_plans(self._model, self._data, self.map, require_actions(plans, plans.shape))
 
     def state(self) -> dict[str, Any]:
         """Return all that decides what comes next: map, physics, time and random numbers."""
@@ -138,25 +163,27 @@ class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         Raises:
             ValueError: a key is missing or unknown.
         """
-        import mujoco
-
         _checks.require_keys("state of NavigationEnv", state, ("map", "physics", "random", "steps"))
         self.close()
         self._place(Map(**{name: np.array(value) for name, value in state["map"].items()}))
+        import mujoco
+
         mujoco.mj_setState(self._model, self._data, state["physics"], mujoco.mjtState.mjSTATE_INTEGRATION)
         self._settle()
         self.np_random.bit_generator.state = state["random"]
         self._steps = state["steps"]
 
     def render(self) -> Any:
-        """Return a picture from above, (480, 640, 3) uint8, where ``render_mode`` asks for one."""
+        """Return a picture from above, (480, 640, 3) uint8, where ``render_mode`` asks for one.
+
+        Raises:
+            RuntimeError: before ``reset``, or there is no OpenGL.
+        """
         if self.render_mode is None:
             return None
-        import mujoco
-
         self._require_started()
         if self._renderer is None:
-            self._renderer = mujoco.Renderer(self._model)
+            self._renderer = open_renderer(self._model)
         self._renderer.update_scene(self._data, camera="above")
         return self._renderer.render()
 
@@ -167,10 +194,10 @@ class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             self._renderer = None
 
     def _place(self, drawn: Map) -> None:
+        self._model = build_model(drawn, self._friction)
         import mujoco
 
         self.map = drawn
-        self._model = build_model(drawn, self._friction)
         self._data = mujoco.MjData(self._model)
         self._robot = self._model.body("robot").id
         self._steps = 0
@@ -201,16 +228,14 @@ class NavigationEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return {
             "is_success": distance < GOAL_RADIUS and not collision,
             "collision": collision,
-            "position": self._data.qpos.copy(),
+            "position": self.position,
             "velocity": self._data.qvel.copy(),
             "distance": distance,
         }
 
 
-def _require_actions(actions: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    values = np.asarray(actions, dtype=np.float64)
-    if values.shape != shape:
-        raise ValueError(f"actions must have shape {shape}, got {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("actions must be finite, got NaN or infinity: look at the policy")
-    return np.clip(values, -1.0, 1.0)
+def _require_count(name: str, value: float, low: int) -> int:
+    number = _checks.require_number(name, value, low=low)
+    if not number.is_integer():
+        raise ValueError(f"{name} must be a whole number, got {value}")
+    return int(number)

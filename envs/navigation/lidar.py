@@ -11,7 +11,12 @@ BEAMS, RANGE = 32, 4.0  # over 360 degrees from +x on, counter-clockwise; metres
 
 
 def directions() -> NDArray[np.float64]:
-    """Return the unit vectors of the beams, (32, 2)."""
+    """Return the unit vectors of the beams, (32, 2).
+
+    Example:
+        >>> directions()[[0, 8]].round(3).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
     angles = np.arange(BEAMS) * 2.0 * np.pi / BEAMS
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 

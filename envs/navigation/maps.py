@@ -38,6 +38,11 @@ class Map(NamedTuple):
 
         Returns:
             (...) metres, negative where they overlap.
+
+        Example:
+            >>> drawn = Map(np.zeros(2), np.ones(2), np.array([[5.0, 0.0, 0.5]]))
+            >>> drawn.clearance(np.array([[4.0, 0.0], [5.0, 2.5]]))
+            array([0.3, 0.3])
         """
         walls = np.minimum(
             HALF_WIDTH - np.abs(positions[..., 1]), LENGTH / 2 - np.abs(positions[..., 0] - LENGTH / 2)
@@ -59,6 +64,10 @@ def draw_map(obstacles: int, gap: float, rng: np.random.Generator) -> Map:
 
     Raises:
         ValueError: a number is out of its range, or so many obstacles do not fit or leave no way.
+
+    Example:
+        >>> draw_map(obstacles=8, gap=1.2, rng=np.random.default_rng(0)).obstacles.shape
+        (8, 3)
     """
     if obstacles < 0:
         raise ValueError(f"obstacles must be at least 0, got {obstacles}")

@@ -53,8 +53,23 @@ def build_model(drawn: Map, friction: float) -> Any:
     Args:
         drawn: the map.
         friction: coefficient, above 0.
+
+    Raises:
+        ModuleNotFoundError: MuJoCo is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> from entroreg.envs.navigation.maps import draw_map
+        >>> model = build_model(draw_map(3, 1.0, np.random.default_rng(0)), friction=0.5)
+        >>> model.actuator_forcerange.round(3).tolist()
+        [[-4.905, 4.905], [-4.905, 4.905]]
     """
-    import mujoco
+    try:
+        import mujoco
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error}: navigation needs pip install 'entroreg[rl]'", name=error.name
+        ) from error
 
     half, middle = 0.1, LENGTH / 2
     walls = [(middle, side * (HALF_WIDTH + half), middle + 2 * half, half) for side in (-1, 1)]
@@ -80,3 +95,23 @@ def build_model(drawn: Map, friction: float) -> Any:
             traction=friction * MASS * _GRAVITY,
         )
     )
+
+
+def open_renderer(model: Any) -> Any:
+    """Return a MuJoCo renderer of 640 x 480 pixels.
+
+    Args:
+        model: from `build_model`.
+
+    Raises:
+        RuntimeError: there is no OpenGL.
+    """
+    import mujoco
+
+    try:
+        return mujoco.Renderer(model, height=480, width=640)
+    except (mujoco.FatalError, AttributeError, ImportError, RuntimeError) as error:  # each backend has its own
+        raise RuntimeError(
+            f"rendering needs OpenGL, got {error!r}: set MUJOCO_GL=egl or osmesa before Python starts, "
+            "or use entroreg.envs.navigation.drawing.draw, which needs none"
+        ) from error

@@ -57,3 +57,13 @@ def simulate_plans(model: Any, data: Any, drawn: Map, plans: NDArray[np.float64]
         np.where(hit.any(axis=1), hit.argmax(axis=1), steps),
         np.linalg.norm(ends - drawn.goal, axis=-1),
     )
+
+
+def require_actions(actions: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return actions clipped to [-1, 1]; a ValueError for another shape or a number that is not finite."""
+    values = np.asarray(actions, dtype=np.float64)
+    if values.shape != shape:
+        raise ValueError(f"actions must have shape {shape}, got {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("actions must be finite, got NaN or infinity: look at the policy")
+    return np.clip(values, -1.0, 1.0)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import gymnasium
@@ -34,10 +33,8 @@ def test_gymnasium_and_stable_baselines3_accept_it() -> None:
     from stable_baselines3.common.env_checker import check_env as check_for_sb3
 
     env = gymnasium.make("entroreg/Navigation-v0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the bounds of velocities, which are infinite
-        check_env(env.unwrapped, skip_render_check=True)
-        check_for_sb3(env.unwrapped)
+    check_env(env.unwrapped, skip_render_check=True)  # a warning would be an error
+    check_for_sb3(env.unwrapped)
 
 
 @pytest.mark.parametrize("friction", [0.1, 0.3, 0.8])
@@ -48,6 +45,15 @@ def test_braking_takes_v_squared_over_twice_mu_g(friction: float) -> None:
     # Near a standstill the actuator asks for less than the floor carries, and the last of it fades exponentially.
     tail = (friction * GRAVITY) ** 2 / 20.0**2 / (2 * friction * GRAVITY)
     assert positions[-1] - 1.0 == pytest.approx(1.5**2 / (2 * friction * GRAVITY), abs=1.5 * 0.01 + tail)
+
+
+@pytest.mark.parametrize("friction", [0.1, 0.3])
+def test_it_speeds_up_by_mu_g_while_traction_limits_it(friction: float) -> None:
+    env = _started(obstacles=0, friction=friction)
+    _at(env, (1.0, 0.0))
+    for step in range(1, 5):
+        *_, info = env.step(np.array([1.0, -1.0], np.float32))
+        assert np.allclose(info["velocity"], [0.1 * step * friction * GRAVITY, -0.1 * step * friction * GRAVITY])
 
 
 def test_the_highest_speed_is_reached_and_held() -> None:
@@ -93,6 +99,36 @@ def test_a_collision_is_when_discs_touch(gap: float, collides: bool) -> None:
     _, reward, terminated, _, info = env.step(np.zeros(2, np.float32))
     assert info["collision"] == terminated == collides
     assert (reward < -5.0) == collides
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_collisions_are_the_contacts_of_mujoco(seed: int) -> None:
+    import mujoco
+
+    env, rng = _started(seed, obstacles=10, gap=0.6), np.random.default_rng(seed)
+    overlaps = 0
+    for _ in range(40):
+        x, y, radius = env.map.obstacles[rng.integers(10)]
+        angle, apart = rng.uniform(0, 2 * np.pi), radius + ROBOT_RADIUS + rng.uniform(-0.02, 0.02)
+        place = x + apart * np.cos(angle), y + apart * np.sin(angle)
+        if abs(place[1]) > HALF_WIDTH:
+            continue  # beyond the wall, where the robot does not get
+        _at(env, place)
+        mujoco.mj_forward(env._model, env._data)
+        overlaps += env._data.ncon > 0
+        assert (env._data.ncon > 0) == (env.map.clearance(env.position) < 0.0)
+    assert 0 < overlaps < 40
+
+
+def test_lidar_noise_has_its_standard_deviation() -> None:
+    env = _started(obstacles=0, lidar_noise=0.02)
+    _at(env, (5.0, 0.0))
+    scans = np.stack([env._observation()[:BEAMS] for _ in range(400)])
+    inside = scans.mean(axis=0) < 0.9  # further ones are clipped at the range
+    assert inside.sum() > 5
+    assert scans[:, inside].std(axis=0).mean() == pytest.approx(0.02, rel=0.05)
+    assert scans.max() == 1.0
 
 
 def test_walls_collide_and_the_goal_succeeds() -> None:
@@ -180,7 +216,8 @@ def test_simulated_plans_are_what_driving_them_gives() -> None:
     plans[0] = (1.0, 0.0)
     plans[1] = (0.3, 1.0)
     found = env.simulate(plans)
-    assert all(np.array_equal(env.state()[key], state[key]) for key in ("physics",))
+    assert np.array_equal(env.state()["physics"], state["physics"])
+    assert env.state()["random"] == state["random"]
     for place, plan in enumerate(plans):
         env.restore(state)
         for step, action in enumerate(plan):
@@ -219,6 +256,7 @@ def test_bad_input() -> None:
         (lambda: NavigationEnv(friction=-0.1), r"^friction must be finite and above 0, got -0.1$"),
         (lambda: NavigationEnv(lidar_noise=-1.0), r"^lidar_noise must be finite and at least 0"),
         (lambda: NavigationEnv(obstacles=-1), r"^obstacles must be finite and at least 0"),
+        (lambda: NavigationEnv(obstacles=2.5), r"^obstacles must be a whole number, got 2.5$"),
         (lambda: NavigationEnv(max_episode_steps=0), r"^max_episode_steps must be finite and at least 1"),
         (lambda: NavigationEnv(render_mode="human"), r"^render_mode must be None or 'rgb_array', got 'human'$"),
         (lambda: _started(gap=0.3), r"^gap must be between the robot's diameter, 0.4, and the field's width, 6.0"),
@@ -232,6 +270,15 @@ def test_bad_input() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
-    for call in (lambda: NavigationEnv().step(np.zeros(2)), lambda: NavigationEnv().state()):
+    with pytest.raises(TypeError, match=r"^friction must be a number, got str$"):
+        NavigationEnv(friction="ice")  # type: ignore[arg-type]
+    plans, unstarted = np.zeros((1, 2, 2)), NavigationEnv(render_mode="rgb_array")
+    for call in (
+        lambda: unstarted.step(np.zeros(2)),
+        unstarted.state,
+        unstarted.render,
+        lambda: unstarted.simulate(plans),
+        lambda: unstarted.position,
+    ):
         with pytest.raises(RuntimeError, match=r"^reset must be called first$"):
             call()

@@ -94,9 +94,8 @@ def _recompute_streams(result: dict[str, Any]) -> None:
             if method == "memo":  # of fewer images
                 assert row["difference"] == []
             else:
-                assert row["difference"] == pytest.approx(
-                    [a["error"] - b["error"] for a, b in zip(cells, plain, strict=True)]
-                )
+                expected = [a["error"] - b["error"] for a, b in zip(cells, plain, strict=True)]
+                assert row["difference"] == pytest.approx(expected)
             assert row["collapsed"] == [cell["largest_class_share"] > 0.5 for cell in cells]
 
 
