@@ -146,10 +146,10 @@ def as_text(summary: dict[str, Any]) -> str:
         images = f"{first['images']} attacked images"
         if first["autoattack_images"]:
             images += f", autoattack on the first {first['autoattack_images']}"
-        lines += [f"{task}: {images}", f"  {'':13}{'seeds':>6}" + "".join(f"{name:>20}" for name in tests) + _TAIL]
+        lines += [f"{task}: {images}", f"  {'':13}{'seeds':>6}" + "".join(f"{name:>23}" for name in tests) + _TAIL]
         lines += [_line(method, row, tests) for method, row in methods.items()]
         for pair, difference in summary["differences"][task].items():
-            cells = "".join(f"{_spread(difference[name]):>20}" for name in tests)
+            cells = "".join(f"{_spread(difference[name]):>23}" for name in tests)
             lines.append(f"  {pair:19}{cells}")
         lines += [f"  seed {seed} is void: {reason}" for seed, reason in summary["void"][task].items()]
         lines += [_balance(found) for found in summary["balance"][task]]
@@ -166,7 +166,7 @@ def _line(method: str, row: Mapping[str, Any], tests: Sequence[str]) -> str:
     temperatures = " ".join(f"{value:.2f}" for value in np.mean(last, axis=0)) if last else "-"
     return (
         f"  {method:13}{len(row['seeds']):6}"
-        + "".join(f"{_mean(row['accuracy'][name], row['interval'][name]):>20}" for name in tests)
+        + "".join(f"{_mean(row['accuracy'][name], row['interval'][name]):>23}" for name in tests)
         + f"{gap:>8}{temperatures:>16}{np.mean(row['train_seconds']):9.0f}"
     )
 

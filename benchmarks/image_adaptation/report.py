@@ -99,14 +99,15 @@ def plot(summary: dict[str, Any], picture: Path) -> None:
     columns = min(3, len(streams))
     rows = -(-len(streams) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).flat
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in panels[len(streams) :]:
+        unused.remove()
     for axes, (task, methods) in zip(panels, streams.items(), strict=False):
         for method, row in methods.items():
             shares = np.linspace(0.0, 1.0, len(row["running_error"]))
             axes.plot(shares, row["running_error"], label=method, lw=1.2)
-        axes.set(title=task, ylim=(0, 1))
+        axes.set(title=task, ylim=(0, 1), xlabel="share of the stream")
         axes.grid(alpha=0.3)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    figure.supxlabel("share of the stream")
     figure.supylabel("error")
     figure.savefig(picture, dpi=90)
