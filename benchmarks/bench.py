@@ -110,7 +110,7 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
         rows.append(row)
     return {
         "tasks": tasks,
-        "cells": [{"task": cell.task, "method": cell.method, "seed": cell.seed, **result} for cell, result in done],
+        "cells": [{**result, "task": cell.task, "method": cell.method, "seed": cell.seed} for cell, result in done],
         "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
     }
 
