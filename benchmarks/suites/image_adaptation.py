@@ -59,7 +59,7 @@ SIZES = {
     "small": Size(seeds=3, epochs=4, images=None, stream=5000, memo_images=200, tasks=5),
     "paper": Size(seeds=10, epochs=20, images=None, stream=10_000, memo_images=10_000, tasks=9),
 }
-DATA, BATCH = "fashion-mnist", 64
+BATCH = 64  # images at once
 
 summarise = report.summarise
 as_text = report.as_text

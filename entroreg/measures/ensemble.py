@@ -48,7 +48,6 @@ def mutual_information(
     check_logits(logits, mask, temperature, validate)
     log_probs, probs, _, empty = masked_log_softmax(logits, mask, temperature)
     members = (~empty).sum(dim=-1, keepdim=True).clamp(min=1)  # no member at all: 0 over 1
-    probs = torch.where(empty.unsqueeze(-1), 0.0, probs)
     mean = probs.sum(dim=-2, keepdim=True) / members.unsqueeze(-1)
     # Where the mean is 0 every member is, and the term vanishes whatever stands for its logarithm.
     log_mean = torch.where(mean > 0, mean, 1.0).log()
