@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         schedules,
         selectors,
     )
-    from entroreg.controllers import Controller, Dual, Fixed, PerStateDual, Scheduled
+    from entroreg.controllers import Controller, Dual, Fixed, FromObservation, PerStateDual, Scheduled
+    from entroreg.curriculum import GammaCurriculum
     from entroreg.loss_balance import LossBalance
     from entroreg.regularizer import EntropyRegularizer
     from entroreg.temperature_matching import MatchTemperature
@@ -43,6 +44,8 @@ _HOMES = {
     "Dual": "entroreg.controllers",
     "EntropyRegularizer": "entroreg.regularizer",
     "Fixed": "entroreg.controllers",
+    "FromObservation": "entroreg.controllers",
+    "GammaCurriculum": "entroreg.curriculum",
     "LossBalance": "entroreg.loss_balance",
     "MatchTemperature": "entroreg.temperature_matching",
     "PerStateDual": "entroreg.controllers",
@@ -54,6 +57,8 @@ __all__ = [
     "Dual",
     "EntropyRegularizer",
     "Fixed",
+    "FromObservation",
+    "GammaCurriculum",
     "LossBalance",
     "MatchTemperature",
     "PerStateDual",

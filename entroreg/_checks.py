@@ -70,6 +70,15 @@ def require_positive(name: str, value: float) -> float:
     return number
 
 
+def require_count(name: str, value: int) -> int:
+    """Return ``value``; refuse anything that is not an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value
+
+
 def require_fraction(name: str, value: float) -> float:
     """Return ``value`` as a float; refuse anything that is not a number in (0, 1]."""
     if not 0.0 < (number := require_number(name, value)) <= 1.0:
