@@ -1,4 +1,4 @@
-"""Agents: SAC and DiscreteSAC, interchangeable with Stable-Baselines3's, and populations of SAC."""
+"""Agents: SAC and DiscreteSAC as in Stable-Baselines3, populations of SAC, QARL and RARL against an adversary."""
 
 if __name__ == "agents":
     raise ImportError("import it as entroreg.agents: a bare 'agents' would exist twice")
@@ -8,9 +8,22 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: agents need pip install 'entroreg[rl]'", name=error.name) from error
 
+from typing import TYPE_CHECKING, Any
+
 from entroreg.agents.controller_state import saved_controller_state
 from entroreg.agents.discrete_sac import DiscreteSAC
 from entroreg.agents.population import SACPopulation
 from entroreg.agents.sac import SAC
 
-__all__ = ["SAC", "DiscreteSAC", "SACPopulation", "saved_controller_state"]
+if TYPE_CHECKING:
+    from entroreg.agents.adversarial import QARL, RARL
+
+__all__ = ["QARL", "RARL", "SAC", "DiscreteSAC", "SACPopulation", "saved_controller_state"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("QARL", "RARL"):  # when first used: they need MuJoCo, the other agents do not
+        from entroreg.agents import adversarial
+
+        return getattr(adversarial, name)
+    raise AttributeError(f"module 'entroreg.agents' has no attribute {name!r}")

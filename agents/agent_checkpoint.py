@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from entroreg import checkpoint
 from entroreg.agents.discrete_sac import DiscreteSAC
@@ -23,13 +24,7 @@ def save_agent(agent: SAC | DiscreteSAC, folder: str | Path) -> None:
     Raises:
         OSError: the folder cannot be written; the checkpoint that was there stays.
     """
-    state = {
-        "policy": agent.policy.state_dict(),
-        "actor_optimizer": agent.actor.optimizer.state_dict(),
-        "critic_optimizer": agent.critic.optimizer.state_dict(),
-        "controller": agent.require_controller().state_dict(),
-    }
-    tensors, tree = split_state(state)
+    tensors, tree = split_state(learned_state(agent))
     metadata = {
         "agent": type(agent).__name__,
         "num_timesteps": agent.num_timesteps,
@@ -54,16 +49,30 @@ def load_agent(agent: SAC | DiscreteSAC, folder: str | Path) -> None:
     tensors, metadata = checkpoint.load_checkpoint(folder, device=str(agent.device))
     if metadata["agent"] != type(agent).__name__:
         raise ValueError(f"{folder} holds a {metadata['agent']}, expected a {type(agent).__name__}")
-    state = join_state(tensors, metadata["state"])
-    try:
-        agent.policy.load_state_dict(state["policy"])
-    except RuntimeError as error:
-        raise ValueError(f"the networks in {folder} do not fit this agent: {error}") from error
-    agent.actor.optimizer.load_state_dict(state["actor_optimizer"])
-    agent.critic.optimizer.load_state_dict(state["critic_optimizer"])
-    agent.require_controller().load_state_dict(state["controller"])
-    agent.sync_ent_coef()
+    load_learned_state(agent, join_state(tensors, metadata["state"]))
     agent.num_timesteps = metadata["num_timesteps"]
     agent._n_updates = metadata["n_updates"]
     if isinstance(agent, SAC) and metadata.get("engine_starts") is not None:  # absent before there was an engine
         agent.engine_starts = metadata["engine_starts"]
+
+
+def learned_state(agent: SAC | DiscreteSAC) -> dict[str, Any]:
+    """Return networks, optimisers and controller of an agent, as a tree of tensors."""
+    return {
+        "policy": agent.policy.state_dict(),
+        "actor_optimizer": agent.actor.optimizer.state_dict(),
+        "critic_optimizer": agent.critic.optimizer.state_dict(),
+        "controller": agent.require_controller().state_dict(),
+    }
+
+
+def load_learned_state(agent: SAC | DiscreteSAC, state: dict[str, Any]) -> None:
+    """Load what ``learned_state`` gave into an agent of the same settings; ValueError where it does not fit."""
+    try:
+        agent.policy.load_state_dict(state["policy"])
+    except RuntimeError as error:
+        raise ValueError(f"the saved networks do not fit this agent: {error}") from error
+    agent.actor.optimizer.load_state_dict(state["actor_optimizer"])
+    agent.critic.optimizer.load_state_dict(state["critic_optimizer"])
+    agent.require_controller().load_state_dict(state["controller"])
+    agent.sync_ent_coef()

@@ -16,10 +16,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from entroreg import schedules
-from entroreg.controllers import Dual, Fixed, PerStateDual, Scheduled
+from entroreg.controllers import Dual, Fixed, FromObservation, PerStateDual, Scheduled
 from entroreg.state_tree import join_state, split_state
 
-AnyController: TypeAlias = Fixed | Scheduled | Dual | PerStateDual
+PerObservation: TypeAlias = PerStateDual | FromObservation
+AnyController: TypeAlias = Fixed | Scheduled | Dual | PerObservation
 
 _JSON_MEMBER = "entroreg/controller.json"
 _TENSOR_MEMBER = "entroreg/controller.safetensors"
@@ -33,6 +34,8 @@ def describe(controller: AnyController) -> dict[str, Any]:
         return {"kind": kind, "value": float(controller.value)}
     if isinstance(controller, Scheduled):
         return {"kind": kind, "schedule": schedules.to_json(controller.schedule)}
+    if isinstance(controller, FromObservation):
+        return {"kind": kind, "index": controller.index}
     problem = controller.problem
     description = {
         "kind": kind,
@@ -60,8 +63,18 @@ def rebuild(description: dict[str, Any]) -> AnyController | None:
     return controller
 
 
-_REBUILDABLE: dict[str, Any] = {"Dual": Dual, "Fixed": Fixed, "Scheduled": Scheduled}
-_CODE: dict[str, tuple[str, ...]] = {"Dual": ("target",), "Fixed": (), "Scheduled": ("schedule",)}
+_REBUILDABLE: dict[str, Any] = {
+    "Dual": Dual,
+    "Fixed": Fixed,
+    "FromObservation": FromObservation,
+    "Scheduled": Scheduled,
+}
+_CODE: dict[str, tuple[str, ...]] = {
+    "Dual": ("target",),
+    "Fixed": (),
+    "FromObservation": (),
+    "Scheduled": ("schedule",),
+}
 
 
 class StoredController(NamedTuple):

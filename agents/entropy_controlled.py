@@ -20,6 +20,7 @@ from torch import Tensor
 from entroreg import atomic
 from entroreg.agents.controller_state import (
     AnyController,
+    PerObservation,
     StoredController,
     append_to_zip,
     describe,
@@ -113,7 +114,7 @@ class EntropyControlled(OffPolicyAlgorithm):
             self.target_entropy = target_at(problem.target, problem.step)
         if isinstance(self.controller, Fixed | Scheduled):
             self.ent_coef_tensor = self.controller.value
-        elif isinstance(self.controller, PerStateDual) and not hasattr(self, "ent_coef_tensor"):
+        elif isinstance(self.controller, PerObservation) and not hasattr(self, "ent_coef_tensor"):
             self.ent_coef_tensor = torch.ones((), device=self.device)
         if not isinstance(self.controller, Dual | None):
             # The shortest number that is this float32: 0.2, not 0.20000000298.
@@ -126,13 +127,13 @@ class EntropyControlled(OffPolicyAlgorithm):
 
     def _alpha_at(self, observations: Any) -> Tensor:
         """Return alpha for a batch of observations, detached: a scalar, or (B, 1) where it is per state."""
-        if isinstance(self.controller, PerStateDual):
+        if isinstance(self.controller, PerObservation):
             return self.controller.values(observations).reshape(-1, 1)
         return self.require_controller().value  # type: ignore[union-attr]
 
     def _update_controller(self, entropy: Tensor, observations: Any) -> dict[str, Tensor]:
         """Take the controller's step and return its metrics."""
-        if isinstance(self.controller, PerStateDual):
+        if isinstance(self.controller, PerObservation):
             metrics = self.controller.update(entropy, observations)
             self.ent_coef_tensor = metrics["alpha"]
             return metrics
@@ -242,7 +243,7 @@ class EntropyControlled(OffPolicyAlgorithm):
         if self.controller is not None:
             state = self.controller.state_dict()
             stored = StoredController(describe(self.controller), state, self._alpha_follows_learning_rate)
-        if stored is not None and stored.description["kind"] == "PerStateDual":
+        if stored is not None and stored.description["kind"] in ("PerStateDual", "FromObservation"):
             warnings.warn(
                 "a per-state alpha loads in stock Stable-Baselines3 for prediction only: training there would "
                 "go on with a constant",

@@ -21,7 +21,7 @@ _ACTIVATIONS: dict[type[nn.Module], Callable[[np.ndarray], np.ndarray]] = {
 
 
 class NumpyActor:
-    """Sampled actions of a multilayer SAC actor, as ``actor(observations)`` gives, without torch's cost per call.
+    """Actions of a multilayer SAC actor, as ``actor(observations)`` gives them, without torch's cost per call.
 
     Noise is drawn from torch's global generator as Stable-Baselines3 does, so the stream of random numbers is the
     same. Weights are read in place: there is nothing to keep in step.
@@ -54,18 +54,29 @@ class NumpyActor:
 
     def sample(self, observations: np.ndarray) -> np.ndarray:
         """Return actions (n, A) in [-1, 1], float32, for observations (n, ...)."""
-        self._find_weights()
-        hidden = observations.reshape(len(observations), -1).astype(np.float32)
-        for (weight, bias), activation in zip(self._layers, self._activations, strict=False):
-            hidden = hidden @ weight
-            hidden += bias
-            hidden = activation(hidden)
+        hidden = self._hidden(observations)
         (mean_weight, mean_bias), (std_weight, std_bias) = self._layers[-2:]
         mean = hidden @ mean_weight + mean_bias
         log_std = np.clip(hidden @ std_weight + std_bias, LOG_STD_MIN, LOG_STD_MAX)
         noise = torch.empty(mean.shape).normal_().numpy()
         actions: np.ndarray = np.tanh(mean + np.exp(log_std) * noise)
         return actions
+
+    def mode(self, observations: np.ndarray) -> np.ndarray:
+        """Return the deterministic actions (n, A) in [-1, 1], float32, for observations (n, ...)."""
+        hidden = self._hidden(observations)
+        weight, bias = self._layers[-2]
+        actions: np.ndarray = np.tanh(hidden @ weight + bias)
+        return actions
+
+    def _hidden(self, observations: np.ndarray) -> np.ndarray:
+        self._find_weights()
+        hidden = observations.reshape(len(observations), -1).astype(np.float32)
+        for (weight, bias), activation in zip(self._layers, self._activations, strict=False):
+            hidden = hidden @ weight
+            hidden += bias
+            hidden = activation(hidden)
+        return hidden
 
 
 def can_run(actor: Any) -> bool:

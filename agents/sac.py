@@ -41,7 +41,8 @@ class SAC(OnEngine, StableBaselines3SAC):
         policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a policy class.
         env: environment, vector of environments, or registered name.
         ent_coef: "auto", "auto_<initial>", a number, or a controller: ``Dual`` with its own target (a number or a
-            schedule), clamps and learning rate, ``PerStateDual``, ``Fixed``, ``Scheduled``.
+            schedule), clamps and learning rate, ``PerStateDual``,
+            ``FromObservation``, ``Fixed``, ``Scheduled``.
         target_entropy: for "auto": "auto" (-d), a number, or a function of the update count, in nats.
         entropy_backup: whether the Bellman target contains the entropy of the next state.
         engine: "auto" compiles the update once an agent has taken ``engine_starts`` updates (5,000), so that short

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -17,14 +17,6 @@ from torch import Tensor
 
 from entroreg.agents import SAC
 from entroreg.agents.engine import compiling
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _build(cls: Any, env: Any = "Pendulum-v1", policy: Any = "MlpPolicy", **settings: Any) -> Any:

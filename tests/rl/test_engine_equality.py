@@ -23,7 +23,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
 
-from entroreg import Dual, Fixed, PerStateDual, Scheduled
+from entroreg import Dual, Fixed, FromObservation, PerStateDual, Scheduled
 from entroreg.agents import SAC
 from entroreg.schedules import LinearSchedule
 
@@ -133,6 +133,7 @@ OTHERS: dict[str, Callable[[], Settings]] = {
     "three critics, other sizes": _policy(n_critics=3, net_arch={"pi": [16], "qf": [24, 8]}),
     "Adam's numbers": _policy(optimizer_kwargs={"betas": (0.5, 0.9), "eps": 1e-3}),
     "observations with two axes": lambda: {"env": _TwoActions(spaces.Box(-1.0, 1.0, (2, 3), np.float32))},
+    "FromObservation": lambda: {"ent_coef": FromObservation(0)},
     "no entropy backup": lambda: {"entropy_backup": False},
     "Dual, upper bound": lambda: {"ent_coef": Dual(-1.0, bound="upper", learning_rate=0.01)},
     "one row": lambda: {"batch_size": 1},

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from entroreg import Dual, Fixed, PerStateDual, Scheduled
+from entroreg import Dual, Fixed, FromObservation, PerStateDual, Scheduled
 from entroreg.agents import SAC, losses
 from entroreg.schedules import LinearSchedule
 
@@ -101,6 +101,7 @@ COEFFICIENTS: dict[str, Callable[[], Any]] = {
     "fixed": lambda: Fixed(0.3),
     "dual": lambda: Dual(target=-1.0, initial=0.3, learning_rate=0.5),
     "per state": lambda: PerStateDual(nn.Linear(3, 1), target=-1.0, learning_rate=0.5),
+    "from observation": lambda: FromObservation(1),
 }
 
 
@@ -136,6 +137,8 @@ def test_losses_by_hand(
     def alpha(observations: torch.Tensor, row: int) -> float:
         if kind == "per state":
             return math.exp(float(before.controller.log_alpha(observations[row : row + 1]).detach()))
+        if kind == "from observation":
+            return float(observations[row, 1])
         return 0.3 if kind == "fixed" else float(before.controller.value)
 
     target, critic, actor = [], 0.0, 0.0

@@ -22,7 +22,7 @@ import torch
 from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
-from entroreg import Dual, Fixed, PerStateDual, Scheduled
+from entroreg import Dual, Fixed, FromObservation, PerStateDual, Scheduled
 from entroreg.agents import SAC
 from entroreg.schedules import CosineSchedule, LinearSchedule
 
@@ -57,6 +57,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "scheduled": lambda: Scheduled(CosineSchedule(0.5, 0.1, steps=100)),
     "lambda": lambda: Dual(lambda step: -1.0 - 0.001 * step),
     "per state": _per_state,
+    "from observation": lambda: FromObservation(0),
 }
 OBSERVATIONS = np.random.default_rng(0).uniform(-1.0, 1.0, (6, 3)).astype(np.float32)
 
