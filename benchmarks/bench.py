@@ -7,20 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from entroreg.atomic import write_json
 from entroreg.benchmarks import provenance
 from entroreg.benchmarks.cells import Cell, Suite, failures_as_text, is_done, read_result
 from entroreg.benchmarks.errors import UserError, unknown_name
 from entroreg.benchmarks.runner import CellOutcome, local_executor, run_cells
-from entroreg.benchmarks.statistics import (
-    Interval,
-    iqm,
-    probability_of_improvement,
-    probability_of_improvement_interval,
-    stratified_bootstrap_interval,
-)
+from entroreg.benchmarks.scores import line_of, score_row
 from entroreg.benchmarks.suites import SUITES
 
 
@@ -101,7 +93,7 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
         seeds = sum((cell.task, cell.method) == (task, method) for cell in cells)
         results = [result for cell, result in done if (cell.task, cell.method) == (task, method)]
         rows = tasks.setdefault(task, [])
-        row = _row(
+        row = score_row(
             method, [float(result["score"]) for result in results], seeds, rows[0]["scores"] if rows else None
         )
         alphas = [result["alpha"] for result in results if result.get("alpha")]
@@ -125,36 +117,5 @@ def _scores_as_text(summary: dict[str, Any]) -> str:
     lines = [f"suite {summary['suite']}, preset {summary['preset']}: IQM over seeds, 95 % bootstrap interval"]
     for task, rows in summary["tasks"].items():
         lines.append(task)
-        lines += [_line(row) for row in rows]
+        lines += [line_of(row) for row in rows]
     return "\n".join(lines + failures_as_text(summary["failed"]))
-
-
-def _row(method: str, scores: list[float], seeds: int, first: list[float] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"method": method, "done": len(scores), "seeds": seeds, "scores": scores}
-    if scores:
-        column = np.array(scores)[:, None]
-        row["iqm"] = iqm(column)
-        row["interval"] = _ends(stratified_bootstrap_interval(column, rng=np.random.default_rng(0)))
-        if first:
-            reference = np.array(first)[:, None]
-            row["first_is_better"] = probability_of_improvement(reference, column)
-            interval = probability_of_improvement_interval(reference, column, rng=np.random.default_rng(0))
-            row["first_is_better_interval"] = _ends(interval)
-    return row
-
-
-def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]
-
-
-def _line(row: dict[str, Any]) -> str:
-    text = f"  {row['method']:24} {row['done']} of {row['seeds']} seeds"
-    if "iqm" in row:
-        text += f"   {row['iqm']:9.1f}"
-    if row.get("interval"):
-        text += "   [{:.1f}, {:.1f}]".format(*row["interval"])
-    if "first_is_better" in row:
-        text += f"   P(first is better) {row['first_is_better']:.2f}"
-    if "alpha" in row:
-        text += "   alpha {:.3f} to {:.3f}".format(*row["alpha"])
-    return text

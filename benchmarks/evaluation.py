@@ -42,6 +42,29 @@ def episode_returns(
     return returns
 
 
+def discounted_returns(act: Act, env: gym.Env[Any, Any], episodes: int, seed: int, gamma: float) -> list[float]:
+    """Return the discounted returns of a policy, one for each episode; starts as in ``episode_returns``.
+
+    Args:
+        act: from an observation to an action.
+        env: environment.
+        episodes: number of episodes.
+        seed: of the starts.
+        gamma: discount.
+    """
+    returns = []
+    for episode_seed in np.random.SeedSequence(seed).generate_state(episodes):
+        observation, _ = env.reset(seed=int(episode_seed))
+        total, discount, ended = 0.0, 1.0, False
+        while not ended:
+            observation, reward, terminated, truncated, _ = env.step(act(observation))
+            total += discount * float(reward)
+            discount *= gamma
+            ended = terminated or truncated
+        returns.append(total)
+    return returns
+
+
 def random_policy(env: gym.Env[Any, Any], seed: int) -> Act:
     """Return a policy that draws uniform actions from the environment's action space.
 

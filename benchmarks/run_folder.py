@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +59,30 @@ def parsed_config(folder: Path, config: dict[str, Any], parse: Callable[[dict[st
         return parse(config)
     except (KeyError, TypeError, ValueError) as error:
         raise _not_ours(folder, error) from error
+
+
+def require_same_run(folder: Path, wanted: Mapping[str, Any], may_differ: Collection[str]) -> None:
+    """Refuse to go on with a run that was asked for something else.
+
+    Args:
+        folder: of the run.
+        wanted: what is asked for now, groups of settings as in config.json.
+        may_differ: settings of the group ``run`` that do not change what is computed.
+
+    Raises:
+        UserError: another setting differs.
+    """
+    found = read_config(folder)
+    for group, settings in wanted.items():
+        if group == "kind":
+            continue
+        for name, value in settings.items():
+            of_run = found.get(group, {}).get(name)
+            if of_run != value and not (group == "run" and name in may_differ):
+                raise UserError(
+                    f"{name} must be {of_run!r} to go on with the run in {folder}, got {value!r}: give the options "
+                    "that it was started with"
+                )
 
 
 def _not_ours(folder: Path, found: object) -> UserError:

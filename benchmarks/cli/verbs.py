@@ -16,6 +16,8 @@ from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, STOPPED, UserErr
 from entroreg.benchmarks.mil.options import ModelName, TrainMIL
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
 from entroreg.benchmarks.rlvr.options import TrainRLVR
+from entroreg.benchmarks.robust.options import KINDS as ADVERSARIAL
+from entroreg.benchmarks.robust.options import TrainQARL, TrainRARL
 
 
 class Verb(Protocol):
@@ -35,6 +37,8 @@ class Train:
     agent: (
         Annotated[TrainSAC, tyro.conf.subcommand("sac")]
         | Annotated[TrainDiscreteSAC, tyro.conf.subcommand("discrete-sac")]
+        | Annotated[TrainQARL, tyro.conf.subcommand("qarl")]
+        | Annotated[TrainRARL, tyro.conf.subcommand("rarl")]
         | Annotated[TrainRLVR, tyro.conf.subcommand("rlvr")]
         | Annotated[TrainMIL, tyro.conf.subcommand("mil")]
         | Annotated[TrainDistill, tyro.conf.subcommand("distill")]
@@ -52,6 +56,10 @@ class Train:
             from entroreg.benchmarks.distillation.verbs import train_distill
 
             return train_distill(self.agent)
+        if isinstance(self.agent, TrainQARL | TrainRARL):
+            from entroreg.benchmarks.robust.verbs import train_adversarial
+
+            return train_adversarial(self.agent)
         if isinstance(self.agent, TrainSAC) and self.agent.run.population:
             return _train_population(self.agent)
         from entroreg.benchmarks.training import run_folder, train
@@ -117,7 +125,7 @@ def _train_population(options: TrainSAC) -> int:
 
 @dataclass(frozen=True)
 class Eval:
-    """Evaluate a run folder: an agent, a policy of rlvr, the folds of mil, or a student of distill under attack.
+    """Evaluate a run folder: an agent, also in other physics, a policy, folds of mil, a student of distill.
 
     Example: entroreg eval runs/train/sac/InvertedPendulum-v5/seed-0 --episodes 20
     """
@@ -130,6 +138,16 @@ class Eval:
     """Of a mil run: draw the attention over each slide, PNG and GeoJSON, by the fold that had it as a test."""
     slides: tuple[str, ...] = ()
     """With --heatmap: only these slides."""
+    robust: str | None = None
+    """Of a run of sac, qarl or rarl: an uncertainty set, such as rrls-2 or qarl; leaves a heat map in the run."""
+    points: int = 7
+    """With --robust: values of each parameter; published grids have 11."""
+    physics: Literal["correct", "published"] = "correct"
+    """With --robust: whether inertia and contact follow, or only what the authors' setters changed."""
+    adversary_steps: int = 0
+    """With --robust: environment steps of a fresh adversary against the policy; none if 0."""
+    force: float | None = None
+    """With --adversary-steps: its force limit, N; that of the training, or of the published table, if left out."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -137,14 +155,22 @@ class Eval:
         """Evaluate."""
         if self.episodes is not None and self.episodes < 1:
             raise UserError(f"episodes must be at least 1, got {self.episodes}")
+        if self.points < 2 or self.adversary_steps < 0:
+            raise UserError(
+                f"points must be at least 2 and adversary_steps 0, got {self.points}, {self.adversary_steps}"
+            )
         from entroreg.benchmarks.run_folder import read_config
         from entroreg.checkpoint import CheckpointError
 
         config = read_config(self.run)
         kind = config.get("kind")
+        if self.force is not None and not self.adversary_steps:
+            raise UserError("force is that of a fresh adversary: give --robust and --adversary-steps with it")
         if (self.heatmap or self.slides) and kind != "mil":
             raise UserError(f"heatmap and slides are for runs of mil, got one of {kind}: leave them out")
         try:
+            if self.robust is not None or kind in ADVERSARIAL:
+                return self._adversarial(config)
             if kind == "mil":
                 from entroreg.benchmarks.mil.verbs import evaluate_mil
 
@@ -156,6 +182,23 @@ class Eval:
             return self._policy(config) if kind == "rlvr" else self._agent(config)
         except CheckpointError as error:
             raise UserError(str(error), RUN_FAILED) from error
+
+    def _adversarial(self, config: dict[str, Any]) -> int:
+        from entroreg.benchmarks.robust.verbs import evaluate_adversarial, evaluate_robust
+
+        if self.robust is None:
+            return evaluate_adversarial(self.run, config, self.episodes, as_json=self.json)
+        return evaluate_robust(
+            self.run,
+            config,
+            name=self.robust,
+            points=self.points,
+            episodes=self.episodes or 5,
+            physics=self.physics,
+            adversary_steps=self.adversary_steps,
+            force=self.force,
+            as_json=self.json,
+        )
 
     def _agent(self, config: dict[str, Any]) -> int:
         from entroreg.benchmarks.signals import stop_on_signals
@@ -259,8 +302,8 @@ class List:
         from entroreg.benchmarks.suites import SUITES
 
         listing = {
-            "agents": ", ".join([*KINDS, "rlvr", "mil", "distill"]),
-            "ent_coef": "auto, auto_INITIAL, a number; from Python also Dual, PerStateDual, Scheduled, Fixed",
+            "agents": ", ".join([*KINDS, "qarl", "rarl", "rlvr", "mil", "distill"]),
+            "ent_coef": "auto, auto_INITIAL, a number; from Python also every controller of the core",
             "mil models": ", ".join(get_args(ModelName)),
             "measures": ", ".join(measures.__all__),
             "suites": ", ".join(SUITES),

@@ -32,7 +32,7 @@ from entroreg.benchmarks.run_folder import (
     CHECKPOINT,
     claimed,
     parsed_config,
-    read_config,
+    require_same_run,
     set_threads,
     write_head,
 )
@@ -70,13 +70,14 @@ def train(options: TrainDistill, folder: Path, stop: Stop) -> dict[str, Any] | N
     """
     set_threads(options.run.threads)
     if options.run.resume and is_done(folder):
+        require_same_run(folder, to_json(options), _MAY_DIFFER)
         return read_result(folder)
     if "autoattack" in options.attack.tests:
         _require_autoattack()
     trainer = _new_trainer(options)
     with claimed(folder, overwrite=options.run.overwrite, resume=options.run.resume):
         if (folder / "config.json").exists():
-            _require_same_run(options, folder)
+            require_same_run(folder, to_json(options), _MAY_DIFFER)
         else:
             write_head(folder, to_json(options))
         run = _Run(options, folder, trainer)
@@ -236,18 +237,3 @@ def _require_autoattack() -> None:
 
     if find_spec("pyautoattack") is None:
         raise UserError("test autoattack needs pyautoattack: pip install 'entroreg[attacks]'", MISSING)
-
-
-def _require_same_run(options: TrainDistill, folder: Path) -> None:
-    """Refuse to go on with a run that was asked for something else."""
-    found, wanted = read_config(folder), to_json(options)
-    for group, settings in wanted.items():
-        if group == "kind":
-            continue
-        for name, value in settings.items():
-            of_run = found.get(group, {}).get(name)
-            if of_run != value and not (group == "run" and name in _MAY_DIFFER):
-                raise UserError(
-                    f"{name} must be {of_run!r} to go on with the run in {folder}, got {value!r}: give the options "
-                    "that it was started with"
-                )

@@ -19,6 +19,8 @@ VERBS = [
     ["train"],
     ["train", "sac"],
     ["train", "discrete-sac"],
+    ["train", "qarl"],
+    ["train", "rarl"],
     ["train", "mil"],
     ["train", "distill"],
     ["eval"],
@@ -55,7 +57,7 @@ def test_help_imports_no_torch(command: Any) -> None:
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
     listing = json.loads(capsys.readouterr().out)
-    assert listing["agents"] == "sac, discrete-sac, rlvr, mil, distill"
+    assert listing["agents"] == "sac, discrete-sac, qarl, rarl, rlvr, mil, distill"
     assert "categorical_entropy" in listing["measures"]
     assert main(["bench", "list"]) == 0
     assert capsys.readouterr().out.startswith("sac")

@@ -44,11 +44,14 @@ def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
     assert result["cells"]
     recompute = {
         "adaptation": _recompute_episodes,
+        "curriculum": _recompute_problems,
         "distillation": _recompute_accuracies,
         "image-adaptation": _recompute_streams,
         "mil": _recompute_mil,
         "mil-speed": _recompute_mil_speed,
         "rlvr": _recompute_controls,
+        "robust": _recompute_robust,
+        "robust-speed": _recompute_views,
         "sac-speed": _recompute_speed,
         "token-entropy": _recompute_times,
     }
@@ -63,6 +66,56 @@ def _recompute_scores(result: dict[str, Any]) -> None:
             assert row["done"] == row["seeds"] == len({cell["seed"] for cell in cells})
             assert row["iqm"] == pytest.approx(trim_mean(row["scores"], 0.25))
             assert row["interval"][0] <= row["iqm"] <= row["interval"][1]
+
+
+def _recompute_robust(result: dict[str, Any]) -> None:
+    for task, measures in result["tasks"].items():
+        first = next(iter(measures.values()))[0]["method"]
+        assert first == "qarl"
+        for measure, rows in measures.items():
+            for row in rows:
+                cells = [
+                    cell for cell in result["cells"] if (cell["task"], cell["method"]) == (task, row["method"])
+                ]
+                assert row["scores"] == [cell[measure] for cell in cells]
+                assert row["done"] == row["seeds"] == len({cell["seed"] for cell in cells})
+                assert row["iqm"] == pytest.approx(trim_mean(row["scores"], 0.25))
+                assert (row["interval"] is None) == (row["seeds"] == 1)
+                low, high = row["interval"] or (row["iqm"], row["iqm"])
+                assert low <= row["iqm"] <= high
+    for cell in result["cells"]:
+        grid = np.array(cell["grid"]["returns"])
+        assert cell["grid_mean"] == pytest.approx(grid.mean())
+        assert cell["grid_worst"] == grid.min()
+        assert bool(cell["curriculum"]) == (cell["method"] == "qarl")
+
+
+def _recompute_views(result: dict[str, Any]) -> None:
+    for cell in result["cells"]:
+        if cell["method"] == "views":
+            plain = np.array(cell["rounds"]["plain"])
+            for name, quartiles in cell["speed_over_plain"].items():
+                ratios = plain / np.array(cell["rounds"][name])
+                assert quartiles == pytest.approx(list(np.quantile(ratios, [0.25, 0.5, 0.75])))
+        else:
+            for name, median in cell["medians"].items():
+                assert median == pytest.approx(np.median([row[name] for row in cell["rows"]]))
+
+
+def _recompute_problems(result: dict[str, Any]) -> None:
+    (cell,) = result["cells"]
+    problems = cell["problems"]
+    ratios = [problem["scipy"]["seconds"] / problem["ours"]["seconds"] for problem in problems]
+    assert cell["speed_ratio"]["median"] == pytest.approx(np.median(ratios), abs=1e-3)
+    assert cell["two_pieces"] == sum(problem["pieces"] >= 2 for problem in problems) > 0
+    for name, other in (("ours", "scipy"), ("scipy", "ours")):
+        assert cell[f"{name}_infeasible"] == sum(not problem[name]["feasible"] for problem in problems)
+        pairs = [
+            (problem[name]["objective"], problem[other]["objective"])
+            for problem in problems
+            if problem[other]["feasible"]
+        ]
+        assert cell[f"{name}_worse"] == sum(mine > best + 1e-6 * max(1.0, best) for mine, best in pairs)
 
 
 def _recompute_episodes(result: dict[str, Any]) -> None:
