@@ -26,6 +26,7 @@ FAMILIES = (
     "schedules",
     "selectors",
     "controllers",
+    "curriculum",
     "policy_gradient",
     "adaptation",
     "grouping",

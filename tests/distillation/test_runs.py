@@ -142,6 +142,8 @@ def test_a_stopped_run_goes_on_exactly(in_tmp: Path, monkeypatch: pytest.MonkeyP
     assert rows[0] == rows[1]
     monkeypatch.setattr(training, "Trainer", None)
     assert train(resumed, folder, NEVER) == result  # done: nothing is trained
+    with pytest.raises(UserError, match="learning_rate must be"):
+        train(replace(resumed, fit=replace(resumed.fit, learning_rate=0.1)), folder, NEVER)
 
 
 def test_sigterm_saves_and_says_so(

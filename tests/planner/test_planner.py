@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ from entroreg.envs.navigation.lidar import BEAMS, RANGE, directions
 from entroreg.envs.navigation.simulation import SimulatedPlans
 
 TRAINING = Training(plans=16, steps=8, states=40, rounds=2, updates=60, batch=16)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _generator(seed: int = 0) -> torch.Generator:
