@@ -9,7 +9,7 @@ from typing import Any
 
 from entroreg.atomic import write_json
 from entroreg.benchmarks import provenance
-from entroreg.benchmarks.cells import Cell, Suite, failures_as_text, is_done, read_result
+from entroreg.benchmarks.cells import Cell, Suite, failed_cells, failures_as_text, is_done, read_result
 from entroreg.benchmarks.errors import UserError, unknown_name
 from entroreg.benchmarks.runner import CellOutcome, local_executor, run_cells
 from entroreg.benchmarks.scores import line_of, score_row
@@ -103,7 +103,7 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
     return {
         "tasks": tasks,
         "cells": [{**result, "task": cell.task, "method": cell.method, "seed": cell.seed} for cell, result in done],
-        "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
+        "failed": failed_cells(cells, out),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,22 @@ from urllib.parse import quote
 
 from entroreg.atomic import write_json
 
-__all__ = ["RESULT", "Cell", "Suite", "is_done", "read_result", "write_result"]
+__all__ = [
+    "RESULT",
+    "Cell",
+    "Suite",
+    "error_of",
+    "failed_cells",
+    "failures_as_text",
+    "gather_results",
+    "is_done",
+    "read_result",
+    "write_failure",
+    "write_result",
+]
 
 RESULT = "result.json"
+FAILURE = "failed.json"  # of a cell that is not done: why
 
 
 @dataclass(frozen=True)
@@ -135,15 +149,61 @@ def gather_results(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
         out: folder of all runs.
 
     Returns:
-        ``cells``: every result with its task; ``failed``: folders of the cells without a result.
+        ``cells``: every result with its task, method and seed; ``failed``: as `failed_cells` has it.
     """
     return {
-        "cells": [{"task": c.task, **read_result(c.folder(out))} for c in cells if is_done(c.folder(out))],
-        "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
+        "cells": [
+            {**read_result(cell.folder(out)), "task": cell.task, "method": cell.method, "seed": cell.seed}
+            for cell in cells
+            if is_done(cell.folder(out))
+        ],
+        "failed": failed_cells(cells, out),
     }
 
 
-def failures_as_text(failed: Sequence[str]) -> list[str]:
+def write_failure(folder: Path, error: str) -> None:
+    """Write down why a cell is not done; a result that it left is set aside, so that it counts as not done.
+
+    Args:
+        folder: the cell's folder, which exists.
+        error: what went wrong, one line.
+    """
+    if is_done(folder):
+        os.replace(folder / RESULT, folder / f"{RESULT}.failed")
+    write_json(folder / FAILURE, {"error": error})
+
+
+def failed_cells(cells: Sequence[Cell], out: Path) -> list[dict[str, Any]]:
+    """Return the cells without a result: task, method, seed, folder and, of those that began, the error or None.
+
+    Args:
+        cells: all cells of a preset, done or not.
+        out: folder of all runs.
+    """
+    return [
+        {
+            "task": cell.task,
+            "method": cell.method,
+            "seed": cell.seed,
+            "folder": str(cell.folder(out)),
+            "error": error_of(cell.folder(out)),
+        }
+        for cell in cells
+        if not is_done(cell.folder(out))
+    ]
+
+
+def error_of(folder: Path) -> str | None:
+    """The error that a cell failed with, None if it did not fail."""
+    try:
+        return str(json.loads((folder / FAILURE).read_bytes())["error"])
+    except FileNotFoundError:
+        return None
+
+
+def failures_as_text(failed: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the lines that name the folders of failed cells, none where nothing failed."""
-    heading = f"failed: {len(failed)} cells; each folder has a stderr.log"
-    return [heading, *(f"  {folder}" for folder in failed)] if failed else []
+    if not failed:
+        return []
+    lines = [f"  {cell['folder']}: {cell['error'] or 'not run'}" for cell in failed]
+    return [f"failed: {len(failed)} cells; each folder has a stderr.log", *lines]

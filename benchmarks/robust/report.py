@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from entroreg.benchmarks.cells import Cell, failures_as_text, is_done, read_result
+from entroreg.benchmarks.cells import Cell, failed_cells, failures_as_text, is_done, read_result
 from entroreg.benchmarks.robust.heatmap import draw_grids
 from entroreg.benchmarks.robust.measuring import MEASURES
 from entroreg.benchmarks.scores import line_of, score_row
@@ -43,7 +43,7 @@ def summarise(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
     return {
         "tasks": tasks,
         "cells": [{**result, "task": cell.task, "method": cell.method, "seed": cell.seed} for cell, result in done],
-        "failed": [str(cell.folder(out)) for cell in cells if not is_done(cell.folder(out))],
+        "failed": failed_cells(cells, out),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +10,11 @@ import numpy as np
 
 from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.planner import report
+from entroreg.benchmarks.readings import Quantity, Reading, of_seed
 
 NAME = "adaptation"
+SUCCESS = Quantity("share of maps with success")
+DECISION = Quantity("decision", "ms", "lower", is_time=True)
 # What the robot meets: as it was trained, and four shifts, whose strengths were chosen with another planner on
 # other maps, 6,000 to 6,039.
 TASKS: dict[str, dict[str, Any]] = {
@@ -107,3 +111,9 @@ def run(cell: Cell, folder: Path) -> None:
             "decision_ms": 1e3 * float(np.median(np.concatenate([episode.seconds for episode in episodes]))),
         },
     )
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured."""
+    success = float(np.mean(cell["success"]))
+    return of_seed(cell, {SUCCESS: success, DECISION: cell["decision_ms"]})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from entroreg.benchmarks.cells import Cell, failures_as_text, gather_results, write_result
+from entroreg.benchmarks.readings import Quantity, Reading, of_rounds
 
 NAME = "curriculum"
+SEARCH = Quantity("step of the curriculum", "ms", "lower", "round", is_time=True)
 MOST_JOBS = 1  # cells that ran at once would slow each other
 PROBLEMS = {"smoke": 10, "small": 200, "paper": 1000}
 ROUNDS = 3
@@ -96,3 +99,12 @@ def _counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _is_worse(one: dict[str, Any], other: dict[str, Any], margin: float) -> bool:
     """Whether one objective is larger than that of another solution, which is feasible."""
     return bool(other["feasible"] and one["objective"] > other["objective"] + margin * max(1.0, other["objective"]))
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured, a value of each method for each round."""
+    problems = cell["problems"]
+    solvers = {"bracketed": "ours", "trust-constr": "scipy"}
+    return of_rounds(
+        SEARCH, {name: [row[key]["seconds"] for row in problems] for name, key in solvers.items()}, 1e3
+    )

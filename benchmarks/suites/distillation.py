@@ -6,8 +6,10 @@ All methods of a seed have the same first weights and the same two teachers, so 
 from __future__ import annotations
 
 import fcntl
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.distillation import report
@@ -22,8 +24,12 @@ from entroreg.benchmarks.distillation.options import (
     TeacherOptions,
     TrainDistill,
 )
+from entroreg.benchmarks.readings import Quantity, Reading, of_seed
 
 NAME = "distillation"
+ROBUST = Quantity("mean of clean and attacked accuracy")
+CLEAN = Quantity("clean accuracy")
+ATTACKED = Quantity("accuracy under the strongest attack")
 SEEDS = {"smoke": 1, "small": 3, "paper": 5}
 _TEACHER_SEEDS = 1000  # added: a student does not begin as its teacher did
 # name: (method, entropy balance, how many of the two teachers it has)
@@ -156,3 +162,10 @@ def _shared_teachers(task: Task, seed: int, folder: Path) -> list[Path]:
             paths.append(folder / f"{name}-seed-{seed}")
             train(options, paths[-1], stop=lambda: False)
     return paths
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured."""
+    accuracy = cell["accuracy"]
+    strongest = report.score_of(accuracy).removeprefix("weighted_")
+    return of_seed(cell, {ROBUST: cell["score"], CLEAN: accuracy["clean"], ATTACKED: accuracy[strongest]})

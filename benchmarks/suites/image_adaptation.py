@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.image_adaptation import report
+from entroreg.benchmarks.readings import Quantity, Reading, of_seed
 
 NAME = "image-adaptation"
+ERROR = Quantity("error over the stream", better="lower")
+BATCH_TIME = Quantity("batch", "ms", "lower", is_time=True)
 METHODS = ("none", "norm", "tent", "eata", "sar", "memo")
 SEVERITY = 5
 
@@ -102,3 +106,8 @@ def run(cell: Cell, folder: Path) -> None:
         stream = stream._replace(batches=list(torch.split(images, BATCH)), labels=stream.labels[chosen])
     found = run_stream(method(cell.method, network, training, cell.seed), stream)
     write_result(folder, {"method": cell.method, "seed": cell.seed, "score": found["error"], **found})
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured."""
+    return of_seed(cell, {ERROR: cell["score"], BATCH_TIME: cell["batch_ms"]})

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from entroreg.benchmarks.cells import Cell, write_result
+from entroreg.benchmarks.readings import Curve, Quantity, Reading, of_seed
 
 EVALUATION_EPISODES = 20
 CURVE_POINTS = 15
+RETURN = Quantity("return of the greedy policy")
+SPEED = Quantity("environment steps per second of training", "1/s", is_time=True)
 
 
 @dataclass(frozen=True)
@@ -64,27 +67,40 @@ def run_learning(cell: Cell, folder: Path, task: Task) -> None:
         "train_seconds": round(seconds, 2),
         "train_steps_per_second": round(steps / seconds, 1),
         "alpha": span([row["alpha"] for row in recorder.rows if "alpha" in row]),
-        "curve": learning_curve(recorder.rows, steps),
+        "curve": learning_curve(recorder.rows, steps, "return"),
+        "curves": {name: learning_curve(recorder.rows, steps, name) for name in ("entropy", "alpha")},
     }
     env.close()
     write_result(folder, result)
 
 
-def learning_curve(rows: list[dict[str, float]], steps: int) -> list[list[float]]:
-    """Return [last step, mean return of the episodes that ended] for equal parts of a training with any.
+def learning_curve(rows: list[dict[str, float]], steps: int, name: str) -> list[list[float]]:
+    """Return [last step, mean of a column] for equal parts of a training, those in which an episode with it ended.
 
     Args:
-        rows: one for each episode, with step and return.
+        rows: one for each episode, with step and return, and once there were updates entropy and alpha.
         steps: of the training.
+        name: of the column.
     """
+    rows = [row for row in rows if name in row]
     ends = np.linspace(0, steps, CURVE_POINTS + 1)[1:]
     parts = np.searchsorted(ends, [row["step"] for row in rows])
     means = []
     for part, end in enumerate(ends):
-        returns = [row["return"] for row, its in zip(rows, parts, strict=True) if its == part]
-        if returns:
-            means.append([float(end), round(float(np.mean(returns)), 2)])
+        values = [row[name] for row, its in zip(rows, parts, strict=True) if its == part]
+        if values:
+            means.append([float(end), float(f"{np.mean(values):.5g}")])
     return means
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured."""
+    return of_seed(cell, {RETURN: cell["score"], SPEED: cell.get("train_steps_per_second")})
+
+
+def curves(cell: Mapping[str, Any]) -> dict[str, Curve]:
+    """Return the curves of a cell over environment steps."""
+    return {"return": cell.get("curve", []), **cell.get("curves", {})}
 
 
 def _agent(method: str, env: Any, task: Task, seed: int) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.mil import report
@@ -16,8 +17,10 @@ from entroreg.benchmarks.mil.options import (
     ModelOptions,
     TrainMIL,
 )
+from entroreg.benchmarks.readings import Quantity, Reading, of_seed
 
 NAME = "mil"
+AUROC = Quantity("AUROC, out of fold")
 MODELS = ("abmil", "gated-abmil", "dsmil", "acmil")
 AEM = {
     report.PLAIN: AEMOptions(),
@@ -104,3 +107,8 @@ def run(cell: Cell, folder: Path) -> None:
     result = train(options, folder / "run", stop=lambda: False)
     assert result is not None  # only a stop makes none
     write_result(folder, result)
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured."""
+    return of_seed(cell, {AUROC: cell["score"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 from entroreg.benchmarks.cells import Cell, failures_as_text, gather_results, write_result
 from entroreg.benchmarks.mil_speed.measuring import FLOOR, Bags, bag_step, rounds_of
 from entroreg.benchmarks.mil_speed.methods import missing_peers
+from entroreg.benchmarks.readings import Quantity, Reading, of_rounds
 
 NAME = "mil-speed"
+STEP = Quantity("step of ABMIL with AEM", "ms", "lower", "round", is_time=True)
+MEMORY = Quantity("memory above the features", "MiB", "lower", "round")
 MOST_JOBS = 1  # cells that ran at once would slow each other
 THREADS = 1
 TASKS = {
@@ -102,3 +106,10 @@ def _spread(values: Any) -> dict[str, float]:
         "min": round(float(np.min(values)), 3),
         "max": round(float(np.max(values)), 3),
     }
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured, a value of each method for each round."""
+    if "bags" in cell:
+        return of_rounds(MEMORY, {name: [row["extra_mb"]] for name, row in cell["bags"].items()})
+    return of_rounds(STEP, cell["rounds"], 1e3)

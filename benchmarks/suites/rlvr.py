@@ -6,11 +6,13 @@ All controls of a seed start from the same warmed-up policy, so that they are co
 from __future__ import annotations
 
 import fcntl
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from entroreg.benchmarks.cells import Cell, write_result
+from entroreg.benchmarks.readings import Curve, Quantity, Reading, of_seed
 from entroreg.benchmarks.rlvr import report
 from entroreg.benchmarks.rlvr.options import ControlName, TrainRLVR
 from entroreg.benchmarks.rlvr.picture import plot_controls
@@ -23,6 +25,7 @@ SETTINGS = {
     "paper": TrainRLVR(steps=2000, evaluate_every=50),
 }
 SEEDS = {"smoke": 1, "small": 5, "paper": 10}
+PASS_AT_1, PASS_AT_8 = Quantity("pass@1"), Quantity("pass@8")
 
 as_text = report.as_text
 summarise = report.summarise
@@ -78,3 +81,14 @@ def _shared_start(options: TrainRLVR, folder: Path) -> Any:
 def plot(summary: dict[str, Any], picture: Path) -> None:
     """Draw entropy, reward and pass@k of all controls."""
     plot_controls(summary["cells"], picture)
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured."""
+    return of_seed(cell, {PASS_AT_1: cell["final"]["pass_at_1"], PASS_AT_8: cell["final"]["pass_at_8"]})
+
+
+def curves(cell: Mapping[str, Any]) -> dict[str, Curve]:
+    """Return reward and entropy of the rollouts."""
+    names = {"reward": "reward", "entropy": "entropy of the policy (nats)"}
+    return {name: [[row["step"], row[column]] for row in cell["curve"]] for column, name in names.items()}

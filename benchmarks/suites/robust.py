@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from entroreg.benchmarks.cells import Cell, write_result
+from entroreg.benchmarks.readings import Curve, Quantity, Reading, of_seed
 from entroreg.benchmarks.robust import report
+from entroreg.benchmarks.robust.measuring import MEASURES
 
 NAME = "robust"
 SEEDS = {"smoke": 1, "small": 5, "paper": 5}
@@ -17,6 +20,7 @@ RIVALS = ("mixed-nash", "action-attack", "worst-parameters")
 ABLATIONS = ("qarl-linear", "qarl-point", "qarl-homogeneous", "force-curriculum")
 REFERENCE_SEED = 1_000
 EVALUATION_SEED = 10_000
+QUANTITIES = {name: Quantity(f"return: {name.replace('_', ' ')}") for name in MEASURES}
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,20 @@ def run(cell: Cell, folder: Path) -> None:
     trained.protagonist.save(folder / "protagonist.zip")
     result = measure(trained, cell.task, task, EVALUATION_SEED + cell.seed)
     write_result(folder, {**result, "steps": task.steps, "train_seconds": round(seconds, 1), "return_floor": floor})
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured: the return in the grid, nominally, and against a fresh adversary."""
+    return of_seed(cell, {quantity: cell[name] for name, quantity in QUANTITIES.items()})
+
+
+def curves(cell: Mapping[str, Any]) -> dict[str, Curve]:
+    """Return the shape k of the distribution over temperatures by step of the curriculum, where it has one."""
+    steps = [step for step in cell["curriculum"] if "shape" in step]
+    return {"curriculum's shape k": [[index, step["shape"]] for index, step in enumerate(steps)]}
+
+
+def grid(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the grid of returns of a cell."""
+    found: dict[str, Any] = cell["grid"]
+    return found

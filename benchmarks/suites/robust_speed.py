@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from entroreg.benchmarks.cells import Cell, failures_as_text, gather_results, write_result
+from entroreg.benchmarks.readings import Quantity, Reading, of_rounds
 
 NAME = "robust-speed"
+STEP = Quantity("environment step", "us", "lower", "round", is_time=True)
+ITERATION = Quantity("QARL's iteration", "s", "lower", "round", is_time=True)
 MOST_JOBS = 1  # cells that ran at once would slow each other
 VIEWS = ("InvertedPendulum-v5", "HalfCheetah-v5", "Hopper-v5", "Ant-v5", "dm_control/cartpole-swingup-v0")
 NETS: dict[str, tuple[int, ...]] = {"64x64": (64, 64), "256x256x256": (256, 256, 256)}
@@ -93,3 +97,11 @@ def _stages_line(cell: dict[str, Any]) -> str:
         parts.append(f"{name} {whole:.2f} s ({update:.2f} updating, {found[f'{name}_steps']:.0f} steps)")
     parts.append(f"curriculum {1e3 * found['curriculum_seconds']:.2f} ms")
     return f"  {cell['task']:28} {cell['method']:14} {', '.join(parts)}"
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured, a value of each method for each round."""
+    if cell["method"] == "views":
+        return of_rounds(STEP, cell["rounds"])
+    both = [row["adversary_seconds"] + row["protagonist_seconds"] for row in cell["rows"]]
+    return of_rounds(ITERATION, {cell["method"]: both})

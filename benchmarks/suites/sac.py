@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from entroreg.benchmarks.cells import Cell
-from entroreg.benchmarks.suites.learning import Task, learning_cells, run_learning
+from entroreg.benchmarks.suites.learning import Task, curves, learning_cells, readings, run_learning
+
+__all__ = ["cells", "curves", "readings", "run"]
 
 NAME = "sac"
 TASKS = {

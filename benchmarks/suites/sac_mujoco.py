@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from entroreg.benchmarks.cells import Cell
-from entroreg.benchmarks.suites.learning import Task, learning_cells, run_learning
+from entroreg.benchmarks.suites.learning import Task, curves, learning_cells, readings, run_learning
+
+__all__ = ["cells", "curves", "plot", "readings", "run"]
 
 NAME = "sac-mujoco"
 _STEPS = {"smoke": 300, "small": 30_000, "paper": 1_000_000}

@@ -9,14 +9,19 @@ RLtools only in a named one, since it cannot share a process with torch::
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from entroreg.benchmarks.cells import Cell, gather_results, write_result
+from entroreg.benchmarks.readings import Quantity, Reading, of_rounds
 from entroreg.benchmarks.speed import peers, picture, processes, report
 from entroreg.benchmarks.speed.measuring import FLOOR, Plan, measure
 
 NAME = "sac-speed"
+STEP = Quantity("training step", "ms", "lower", "round", is_time=True)
+UPDATE = Quantity("update", "ms", "lower", "round", is_time=True)
 MOST_JOBS = 1  # cells that ran at once would slow each other
 THREADS = {"HalfCheetah-v5-1-thread": 1, "HalfCheetah-v5-2-threads": 2}
 _ALL = ("entroreg", "entroreg-eager", "sb3", "sbx", "rltools")
@@ -63,3 +68,9 @@ def run(cell: Cell, folder: Path) -> None:
         }
         measured = measure(workers, plan)
     write_result(folder, {"threads": threads, "not_installed": absent, **measured})
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured, a value of each method for each round."""
+    rounds = cell["rounds"]
+    return of_rounds(STEP, rounds["step_ms"]) + of_rounds(UPDATE, rounds["update_ms"])

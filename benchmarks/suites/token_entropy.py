@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from entroreg.benchmarks.cells import Cell, failures_as_text, gather_results, write_result
+from entroreg.benchmarks.readings import Quantity, Reading, of_rounds
 from entroreg.benchmarks.token_entropy.measuring import Task, largest_errors, peak_megabytes, rounds_of
 from entroreg.benchmarks.token_entropy.methods import missing_peers
 
 NAME = "token-entropy"
+BOTH = Quantity("forward and backward", "ms", "lower", "round", is_time=True)
+FORWARD = Quantity("forward", "ms", "lower", "round", is_time=True)
 MOST_JOBS = 1  # cells that ran at once would slow each other
 THREADS = 2
 _SHAPES = {"2048x50k": (2048, 50_000), "512x152k": (512, 152_000)}
@@ -85,3 +89,11 @@ def _spread(values: Any) -> dict[str, float]:
         "min": round(float(np.min(values)), 3),
         "max": round(float(np.max(values)), 3),
     }
+
+
+def readings(cell: Mapping[str, Any]) -> list[Reading]:
+    """Return what a cell measured, a value of each method for each round."""
+    rounds = cell["rounds"]
+    both = {name: [turn["both"] for turn in turns] for name, turns in rounds.items()}
+    forward = {name: [turn["forward"] for turn in turns] for name, turns in rounds.items()}
+    return of_rounds(BOTH, both, 1e3) + of_rounds(FORWARD, forward, 1e3)

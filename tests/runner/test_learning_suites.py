@@ -16,8 +16,8 @@ def test_a_curve_has_the_mean_of_the_episodes_that_ended_in_each_part() -> None:
     steps = 100 * CURVE_POINTS
     rows = [{"step": 100, "return": 1.0}, {"step": 101, "return": 2.0}, {"step": 200, "return": 4.0}]
     rows += [{"step": steps, "return": 7.0}]
-    assert learning_curve(rows, steps) == [[100.0, 1.0], [200.0, 3.0], [float(steps), 7.0]]
-    assert learning_curve([], steps) == []
+    assert learning_curve(rows, steps, "return") == [[100.0, 1.0], [200.0, 3.0], [float(steps), 7.0]]
+    assert learning_curve([], steps, "return") == []
 
 
 def test_points_are_where_every_seed_has_one() -> None:
