@@ -3,33 +3,79 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from entroreg.atomic import write_json
 from entroreg.benchmarks import provenance
+from entroreg.benchmarks.bench_folder import Launch, held, launches_in
 from entroreg.benchmarks.cells import Cell, Suite, failed_cells, failures_as_text, is_done, read_result
 from entroreg.benchmarks.errors import UserError, unknown_name
-from entroreg.benchmarks.runner import CellOutcome, local_executor, run_cells
+from entroreg.benchmarks.estimate import estimate
+from entroreg.benchmarks.local_processes import local_executor
+from entroreg.benchmarks.runner import CellOutcome, run_cells
 from entroreg.benchmarks.scores import line_of, score_row
+from entroreg.benchmarks.selection import Selection, selected, with_seeds
 from entroreg.benchmarks.suites import SUITES
+
+SUMMARY = "summary.json"
 
 
 def load_suite(name: str) -> Suite:
-    """Return the suite of a name.
+    """Return the suite of a name, or of a module of your own such as ``my_project.my_suite``.
 
     Raises:
         UserError: there is none; the nearest one is named.
     """
+    if "." in name:
+        try:
+            own: Suite = importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(f"suite {name} must be a module that can be imported, got: {error}") from error
+        if not (hasattr(own, "cells") and hasattr(own, "run")):
+            raise UserError(f"suite {name} must have cells(preset) and run(cell, folder), got a module without")
+        return own
     if name not in SUITES:
         raise unknown_name("suite", name, SUITES)
     suite: Suite = importlib.import_module(f"entroreg.benchmarks.suites.{name.replace('-', '_')}")
     return suite
 
 
+def most_jobs(name: str) -> float:
+    """Return how many cells of a suite may run at once: infinity, or what it sets because they slow each other."""
+    return float(getattr(load_suite(name), "MOST_JOBS", math.inf))
+
+
+def cells_of(launch: Launch) -> list[Cell]:
+    """Return all cells of a launch.
+
+    Raises:
+        UserError: unknown suite or preset, or seeds below 1.
+    """
+    suite = load_suite(launch.suite)
+    try:
+        cells = suite.cells(launch.preset)
+    except KeyError as error:
+        raise UserError(f"suite {launch.suite} has no preset {launch.preset!r}") from error
+    return cells if launch.seeds is None else with_seeds(cells, launch.seeds)
+
+
 def run_suite(
-    name: str, preset: str, jobs: int, out: Path, note: Callable[[str], None] = lambda _text: None
+    name: str,
+    preset: str,
+    jobs: int,
+    out: Path,
+    note: Callable[[str], None] = lambda _text: None,
+    *,
+    seeds: int | None = None,
+    only: Selection | None = None,
+    start: Callable[[int], Executor] = local_executor,
 ) -> dict[str, Any]:
     """Run the cells that are not done and return the summary of all, also written to OUT/SUITE/summary.json.
 
@@ -38,41 +84,121 @@ def run_suite(
         preset: its size.
         jobs: cells at once.
         out: folder of all runs.
-        note: told of each cell as it ends.
+        note: told of each cell as it ends, and first of how long all will take.
+        seeds: of each method, the preset's own number if None.
+        only: some of the cells; the summary is then of these and of those that began before.
+        start: an executor for a number of jobs.
 
     Returns:
         The summary: where it comes from, all results, and what the suite's own ``summarise`` makes of them, else
         ``summarise``. A suite that draws also leaves OUT/SUITE/summary.png.
 
     Raises:
-        UserError: unknown suite, jobs below 1 or above what the suite allows, or a folder that holds another preset
-            or cannot be written.
+        UserError: unknown suite, task or method, jobs below 1 or above what the suite allows, a folder that holds
+            another preset or version, that another process writes, or that cannot be written.
     """
-    suite = load_suite(name)
-    most = getattr(suite, "MOST_JOBS", jobs)
+    suite, most = load_suite(name), most_jobs(name)
     if jobs > most:
-        raise UserError(f"jobs must be at most {most} for suite {name}, got {jobs}: they slow each other")
-    cells = suite.cells(preset)
+        raise UserError(f"jobs must be at most {most:.0f} for suite {name}, got {jobs}: they slow each other")
+    launch = Launch(name, preset, seeds, whole=only is None)
+    asked = everything = cells_of(launch)
+    if only is not None:
+        if only.seed and seeds is None:  # further seeds than the preset has can be asked for by number
+            launch = replace(launch, seeds=1 + max(*only.seed, *(cell.seed for cell in everything)))
+            everything = cells_of(launch)
+        asked = selected(everything, only)
     finished = 0
 
     def told(outcome: CellOutcome) -> None:
         nonlocal finished
         finished += 1
         cell = outcome.cell
-        text = f"[{finished}/{len(cells)}] {outcome.status:7} {cell.method} on {cell.task}, seed {cell.seed}"
+        text = f"[{finished}/{len(asked)}] {outcome.status:7} {cell.method} on {cell.task}, seed {cell.seed}"
         note(text if outcome.error is None else f"{text}: {outcome.error} (see {outcome.folder / 'stderr.log'})")
 
     try:
-        with local_executor(jobs) as executor:
-            run_cells(cells, suite.run, out, executor=executor, on_finished=told)
+        with held(suite_folder(everything, out), launch) as launch:
+            note(estimate(launch, asked, out, jobs))
+            with start(jobs) as executor:
+                run_cells(asked, suite.run, out, executor=executor, on_finished=told)
+            return summarised(launch, out)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+
+
+def suite_folder(cells: list[Cell], out: Path) -> Path:
+    """Return the folder of a suite, OUT/SUITE."""
+    return cells[0].folder(out).parents[2]
+
+
+def asked_for(launch: Launch, out: Path) -> list[Cell]:
+    """Return the cells of a folder: all of the preset, or those that began where only some were asked for."""
+    cells = cells_of(launch)
+    return cells if launch.whole else [cell for cell in cells if cell.folder(out).exists()]
+
+
+def summarised(launch: Launch, out: Path) -> dict[str, Any]:
+    """Summarise the cells of a folder, done or not, and write the summary down, with its picture."""
+    suite, cells = load_suite(launch.suite), asked_for(launch, out)
+    folder = suite_folder(cells, out)
     found = getattr(suite, "summarise", summarise)(cells, out)
-    summary = {"suite": name, "preset": preset, "provenance": provenance.collect(), **found}
-    write_json(out / name / "summary.json", summary)
+    summary = {
+        "suite": launch.suite,
+        "preset": launch.preset,
+        "provenance": provenance.collect(),
+        "commits": _commits(cells, out),
+        **found,
+    }
+    write_json(folder / SUMMARY, summary)
     if hasattr(suite, "plot") and summary["cells"]:
-        suite.plot(summary, out / name / "summary.png")
+        suite.plot(summary, folder / "summary.png")
     return summary
+
+
+def _commits(cells: Iterable[Cell], out: Path) -> dict[str, int]:
+    """How many cells were run by each commit."""
+    found: Counter[str] = Counter()
+    for cell in cells:
+        meta = cell.folder(out) / "meta.json"
+        if is_done(cell.folder(out)) and meta.exists():
+            made = json.loads(meta.read_bytes())
+            found[f"{made['commit'] or 'unknown'}{' and changes' if made['dirty'] else ''}"] += 1
+    return dict(found)
+
+
+def summaries_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the summaries of a folder, by name: of suites that ran there, and of files that hold one.
+
+    Args:
+        folder: the --out of ``bench run``, summarised anew; or one with summaries as files, such as the committed
+            results.
+
+    Raises:
+        UserError: there is none, or one is of another version.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, launch in launches_in(folder).items():
+        found[name] = summarised(launch, folder)
+    for path in sorted(folder.glob("*.json")):
+        summary = _summary_file(path)
+        if summary is not None:
+            found[path.stem] = summary
+    if not found:
+        raise UserError(f"{folder} must hold results of 'entroreg bench run', got none: give its --out folder")
+    return found
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the pictures of a folder of summaries: those beside them, and those that suites drew of themselves."""
+    return sorted([*folder.glob("*.png"), *folder.glob("*/summary.png")])
+
+
+def _summary_file(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} must hold JSON, got {error}: remove it") from error
+    return found if isinstance(found, dict) and {"suite", "preset", "cells", "failed"} <= set(found) else None
 
 
 def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:

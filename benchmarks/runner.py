@@ -1,30 +1,33 @@
-"""Run cells on any executor: what is done is skipped, what fails is kept, and nothing stops the others."""
+"""Run cells on any executor: what is done is skipped, what fails is written down, and nothing stops the others."""
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import json
-import multiprocessing
 import os
 import platform
 import sys
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 from entroreg.atomic import write_json
-from entroreg.benchmarks.cells import RESULT, Cell, is_done
+from entroreg.benchmarks.cells import FAILURE, RESULT, Cell, is_done, write_failure
+from entroreg.benchmarks.executors import WorkerDiedError
 from entroreg.benchmarks.provenance import collect
+from entroreg.benchmarks.signals import StoppedError
 
-__all__ = ["CellOutcome", "local_executor", "run_cells"]
+__all__ = ["TOKEN", "CellOutcome", "is_running", "run_cells"]
 
 RunCell = Callable[[Cell, Path], None]
-_CONFIG, _META, _LOG = "config.json", "meta.json", "stderr.log"
+_CONFIG, _META, _LOG, _LOCK = "config.json", "meta.json", "stderr.log", ".lock"
+TOKEN = ".running-"  # and more: while it is there, cells of its launch may begin
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class CellOutcome:
     status: Literal["done", "skipped", "failed"]
     """``done`` now, ``skipped`` because it was done before, or ``failed``."""
     error: str | None = None
-    """Of a failed cell, what went wrong; the traceback is in ``stderr.log`` in its folder."""
+    """Of a failed cell, what went wrong, also in ``failed.json``; the traceback is in ``stderr.log``."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +51,6 @@ class _Launch:
     command: tuple[str, ...]
     process: tuple[str, int]
     token: Path
-
-
-def local_executor(jobs: int) -> ProcessPoolExecutor:
-    """An executor of ``jobs`` processes on this machine, with a fresh process for each cell.
-
-    Args:
-        jobs: how many cells run at once, from 1.
-
-    Raises:
-        ValueError: ``jobs`` is less than 1.
-    """
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}: 1 runs one cell after the other")
-    # spawn: a forked child inherits locks that torch's and MuJoCo's threads hold.
-    return ProcessPoolExecutor(
-        max_workers=jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
-    )
 
 
 def run_cells(
@@ -77,8 +63,9 @@ def run_cells(
 ) -> list[CellOutcome]:
     """Run the cells that are not done; running again after a crash or Ctrl-C goes on with the rest.
 
-    Each cell's folder gets ``config.json`` (the cell), ``meta.json`` (`collect`), ``stderr.log`` and what ``run``
-    writes. On KeyboardInterrupt no further cell begins, and finished ones stay.
+    Each cell's folder gets ``config.json`` (the cell), ``meta.json`` (`collect`), ``stderr.log``, what ``run``
+    writes and, if it failed, ``failed.json``. On KeyboardInterrupt no further cell begins, and finished ones stay.
+    A cell runs in one place at a time, also where a launch that was killed left jobs on a cluster behind.
 
     Args:
         cells: distinct cells.
@@ -101,7 +88,7 @@ def run_cells(
     for outcome in outcomes.values():
         notify(outcome)
     futures: dict[Future[str | None], Cell] = {}
-    with _launch(root) as launch:
+    with _launch(root, cells) as launch:
         try:
             for cell in cells:
                 if not finished[cell]:
@@ -139,13 +126,15 @@ def _is_finished(cell: Cell, folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _launch(root: Path) -> Iterator[_Launch]:
+def _launch(root: Path, cells: Sequence[Cell]) -> Iterator[_Launch]:
     """The launch of some cells; once its token is gone, no further one begins.
 
     A process pool hands cells to its workers ahead of time, and those can no longer be cancelled.
     """
-    token = root.absolute() / f".running-{uuid.uuid4().hex}"
-    root.mkdir(parents=True, exist_ok=True)
+    # All cells of a launch are of one suite, whose folder is held by whoever launches.
+    folder = cells[0].folder(root.absolute()).parents[2] if cells else root.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    token = folder / f"{TOKEN}{uuid.uuid4().hex}"
     token.touch()
     try:
         yield _Launch(tuple(sys.argv), _process(), token)
@@ -166,9 +155,11 @@ def _outcome(cell: Cell, folder: Path, future: Future[str | None]) -> CellOutcom
     error = future.exception()
     if error is None:
         text = future.result()
-    elif isinstance(error, BrokenExecutor):
-        # All unfinished cells of the pool end so, whichever's worker died; one may have written its result first.
+    elif isinstance(error, BrokenExecutor | WorkerDiedError):
+        # It may have written its result first; otherwise it could not write down itself why it failed.
         text = None if is_done(folder) else f"a worker process died ({error}): run again to retry what is not done"
+        if text is not None and (folder / _CONFIG).exists():
+            write_failure(folder, text)
     elif isinstance(error, Exception):
         text = _summary(error)
     else:
@@ -181,18 +172,48 @@ def _work(run: RunCell, cell: Cell, folder: Path, launch: _Launch) -> str | None
     if not launch.token.exists():
         return "interrupted before it began: run again"
     folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder):
+        # Another worker may have finished it meanwhile: a launch that was killed, a retry of a cluster.
+        return None if is_done(folder) else _run_held(run, cell, folder, launch)
+
+
+def _run_held(run: RunCell, cell: Cell, folder: Path, launch: _Launch) -> str | None:
+    (folder / FAILURE).unlink(missing_ok=True)
     write_json(folder / _CONFIG, asdict(cell))
     write_json(folder / _META, collect(launch.command))
     # A worker that is a thread of the launching process shares its stderr with all, so there only tracebacks go.
     with _open_log(folder) as log, _stderr_to(log, when=launch.process != _process()):
         try:
             run(cell, folder)
-        except (Exception, SystemExit) as error:  # whatever a cell raises must not stop the others
+            error = None if is_done(folder) else f"run returned without {RESULT}: it must call write_result"
+        except StoppedError:
+            return "stopped, its state is kept: run again to go on with it"
+        except (Exception, SystemExit) as raised:  # whatever a cell raises must not stop the others
             traceback.print_exc(file=log)
-            if is_done(folder):  # a cell that failed after all must not be skipped as done next time
-                os.replace(folder / RESULT, folder / f"{RESULT}.failed")
-            return _summary(error)
-    return None if is_done(folder) else f"run returned without {RESULT}: it must call write_result"
+            error = _summary(raised)
+    if error is not None:
+        write_failure(folder, error)
+    return error
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a cell's folder; waits while another process does."""
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def is_running(folder: Path) -> bool:
+    """Whether some process runs the cell of a folder just now."""
+    try:
+        with (folder / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _open_log(folder: Path) -> IO[str]:

@@ -16,6 +16,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, handled like Ctrl-C: no further work begins, and what is done stays."""
 
 
+class StoppedError(Exception):
+    """A cell was asked to stop and has written down where it is: it is neither done nor has it failed."""
+
+
 class StopFlag:
     """Whether a stop was asked for, and by which signal."""
 

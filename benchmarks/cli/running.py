@@ -33,3 +33,10 @@ def result_of(
 def note(text: str) -> None:
     """Print a line on stderr, where results do not go."""
     print(text, file=sys.stderr, flush=True)
+
+
+def print_table(rows: dict[str, str]) -> None:
+    """Print names and what they stand for, in two columns."""
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:{width}}  {text}")

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Protocol, get_args
 
 import tyro
 
-from entroreg.benchmarks.cli.running import note, result_of
+from entroreg.benchmarks.cli.running import note, print_table, result_of
 from entroreg.benchmarks.distillation.options import TrainDistill
-from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, STOPPED, UserError
+from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, UserError
 from entroreg.benchmarks.mil.options import ModelName, TrainMIL
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
 from entroreg.benchmarks.rlvr.options import TrainRLVR
@@ -221,71 +221,6 @@ class Eval:
 
 
 @dataclass(frozen=True)
-class BenchRun:
-    """Run the cells of a suite that are not done, and summarise all of them.
-
-    Example: entroreg bench run sac --preset smoke
-    """
-
-    suite: tyro.conf.Positional[str]
-    """Name of the suite; see entroreg bench list."""
-    preset: Literal["smoke", "small", "paper"] = "smoke"
-    """Size of the run."""
-    jobs: int = 1
-    """Cells that run at once."""
-    out: Path = Path("runs")
-    """Folder of all runs."""
-    json: bool = False
-    """Print the summary as JSON."""
-
-    def execute(self) -> int:
-        """Run and summarise."""
-        from entroreg.benchmarks import bench
-        from entroreg.benchmarks.signals import Terminated, terminate_as_exception
-
-        try:
-            with terminate_as_exception():
-                summary = bench.run_suite(self.suite, self.preset, self.jobs, self.out, note=note)
-        except Terminated:
-            note("stopped; run the same command again to go on with the cells that are not done")
-            return STOPPED
-        print(json.dumps(summary)) if self.json else print(bench.as_text(summary))
-        return RUN_FAILED if summary["failed"] else OK
-
-
-@dataclass(frozen=True)
-class BenchList:
-    """List the suites.
-
-    Example: entroreg bench list
-    """
-
-    json: bool = False
-    """Print as JSON."""
-
-    def execute(self) -> int:
-        """List."""
-        from entroreg.benchmarks.suites import SUITES
-
-        print(json.dumps(SUITES)) if self.json else _print_table(SUITES)
-        return OK
-
-
-@dataclass(frozen=True)
-class BenchVerb:
-    """Benchmarks: tasks x methods x seeds, with statistics.
-
-    Example: entroreg bench run sac --preset smoke
-    """
-
-    verb: Annotated[BenchRun, tyro.conf.subcommand("run")] | Annotated[BenchList, tyro.conf.subcommand("list")]
-
-    def execute(self) -> int:
-        """Hand on to the sub-verb."""
-        return self.verb.execute()
-
-
-@dataclass(frozen=True)
 class List:
     """List what there is: agents, controllers, measures, suites.
 
@@ -308,7 +243,7 @@ class List:
             "measures": ", ".join(measures.__all__),
             "suites": ", ".join(SUITES),
         }
-        print(json.dumps(listing)) if self.json else _print_table(listing)
+        print(json.dumps(listing)) if self.json else print_table(listing)
         return OK
 
 
@@ -353,9 +288,3 @@ def _print_places(folder: Path) -> None:
     print(f"TensorBoard     tensorboard --logdir {folder / 'tb'}")
     print(f"SB3-style zip   {folder / 'model.zip'}")
     print(f"result          {folder / 'result.json'}")
-
-
-def _print_table(rows: dict[str, str]) -> None:
-    width = max(map(len, rows))
-    for name, text in rows.items():
-        print(f"{name:{width}}  {text}")

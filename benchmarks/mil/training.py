@@ -18,7 +18,7 @@ from entroreg.benchmarks.mil.building import (
 )
 from entroreg.benchmarks.mil.cross_validation import CrossValidation, Stop
 from entroreg.benchmarks.mil.options import TrainMIL, to_json
-from entroreg.benchmarks.run_folder import claimed, read_config, set_threads, write_head
+from entroreg.benchmarks.run_folder import claimed, require_same_run, set_threads, write_head
 from entroreg.checkpoint import CheckpointError
 from entroreg.vision.mil.dataset import BagDataset
 from entroreg.vision.mil.fitting import Processes, joined_processes
@@ -54,6 +54,7 @@ def train(options: TrainMIL, folder: Path, stop: Stop) -> dict[str, Any] | None:
     """
     set_threads(options.run.threads)
     if options.run.resume and is_done(folder):
+        require_same_run(folder, to_json(options), _MAY_DIFFER)
         return read_result(folder)
     device = resolve_device(options.run.device)
     with joined_processes(device) as processes, data_errors_as_user_errors():
@@ -85,7 +86,7 @@ def _prepared(
         return
     with claimed(folder, overwrite=options.run.overwrite, resume=options.run.resume):
         if (folder / SPLITS).exists():
-            _require_same_run(options, folder)
+            require_same_run(folder, to_json(options), _MAY_DIFFER)
         else:
             write_head(folder, to_json(options))
             write_folds(folder / SPLITS, folds, dataset)
@@ -103,18 +104,3 @@ def _new_folds(options: TrainMIL, dataset: BagDataset) -> list[Fold]:
         validation_share=run.validation_share,
         classes=dataset.classes,
     )
-
-
-def _require_same_run(options: TrainMIL, folder: Path) -> None:
-    """Refuse to go on with a run that was asked for something else."""
-    found, wanted = read_config(folder), to_json(options)
-    for group, settings in wanted.items():
-        if group == "kind":
-            continue
-        for name, value in settings.items():
-            of_run = found.get(group, {}).get(name)
-            if of_run != value and not (group == "run" and name in _MAY_DIFFER):
-                raise UserError(
-                    f"{name} must be {of_run!r} to go on with the run in {folder}, got {value!r}: give the options "
-                    "that it was started with"
-                )

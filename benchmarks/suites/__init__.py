@@ -19,3 +19,8 @@ SUITES = {
     "distillation": "adversarial robustness of small students: training, distillation, balanced teachers",
     "token-entropy": "log-probability and entropy of tokens: time, memory and error against TRL and verl",
 }
+
+MINUTES: dict[str, dict[str, float]] = {
+    "sac": {"smoke": 1, "small": 60},
+}
+"""Core-minutes of a whole preset, measured; twice as many on a slow machine."""

@@ -25,6 +25,7 @@ from entroreg.benchmarks.distillation.options import (
     TrainDistill,
 )
 from entroreg.benchmarks.readings import Quantity, Reading, of_seed
+from entroreg.benchmarks.signals import StoppedError, stop_on_signals
 
 NAME = "distillation"
 ROBUST = Quantity("mean of clean and attacked accuracy")
@@ -116,8 +117,10 @@ def run(cell: Cell, folder: Path) -> None:
     paths = _shared_teachers(task, cell.seed, folder.parents[2] / "teachers" / cell.task) if teachers else []
     teaching = TeacherOptions(tuple(paths[2 - teachers :]), entropy_balance=balance)
     options = _options(task, method, teaching, cell.seed, task.width, task.epochs)
-    result = train(options, folder / "run", stop=lambda: False)
-    assert result is not None, "nothing stops a cell"
+    with stop_on_signals() as stop:
+        result = train(options, folder / "run", stop)
+    if result is None:
+        raise StoppedError
     if cell.method == "b-mtard":
         from entroreg.benchmarks.distillation.balance import teachers_balance
 

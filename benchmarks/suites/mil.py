@@ -18,6 +18,7 @@ from entroreg.benchmarks.mil.options import (
     TrainMIL,
 )
 from entroreg.benchmarks.readings import Quantity, Reading, of_seed
+from entroreg.benchmarks.signals import StoppedError, stop_on_signals
 
 NAME = "mil"
 AUROC = Quantity("AUROC, out of fold")
@@ -102,10 +103,12 @@ def run(cell: Cell, folder: Path) -> None:
             bags_per_step=task.bags_per_step,
             sampled_bag_size=sampled,
         ),
-        CrossValidationOptions(folds=task.folds, seed=cell.seed, threads=1, device="cpu", overwrite=True),
+        CrossValidationOptions(folds=task.folds, seed=cell.seed, threads=1, device="cpu", resume=True),
     )
-    result = train(options, folder / "run", stop=lambda: False)
-    assert result is not None  # only a stop makes none
+    with stop_on_signals() as stop:
+        result = train(options, folder / "run", stop)
+    if result is None:
+        raise StoppedError
     write_result(folder, result)
 
 

@@ -1,0 +1,63 @@
+"""Where the cells of a folder stand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from entroreg.benchmarks.bench import asked_for
+from entroreg.benchmarks.bench_folder import launches_in, state_of
+from entroreg.benchmarks.cells import error_of
+from entroreg.benchmarks.estimate import estimate
+
+__all__ = ["as_text", "status"]
+
+
+def status(out: Path) -> list[dict[str, Any]]:
+    """Return for each suite of a folder where its cells stand.
+
+    Args:
+        out: the --out of ``bench run``.
+
+    Returns:
+        For each suite its name, preset, number of cells by state (done, running, failed, stopped, waiting), what is
+        left to do as a line, and ``rows``: task, method, states and the errors by seed.
+
+    Raises:
+        UserError: there is none, or one is of another version.
+    """
+    found = []
+    for launch in launches_in(out).values():
+        cells = asked_for(launch, out)
+        states = {cell: state_of(cell.folder(out)) for cell in cells}
+        rows = []
+        for task, method in dict.fromkeys((cell.task, cell.method) for cell in cells):
+            of_row = [cell for cell in cells if (cell.task, cell.method) == (task, method)]
+            errors = {cell.seed: error_of(cell.folder(out)) for cell in of_row if states[cell] == "failed"}
+            counts = dict(Counter(states[cell] for cell in of_row))
+            rows.append({"task": task, "method": method, "states": counts, "errors": errors})
+        found.append(
+            {
+                "suite": launch.suite,
+                "preset": launch.preset,
+                "states": dict(Counter(states.values())),
+                "left": estimate(launch, cells, out, jobs=1),
+                "rows": rows,
+            }
+        )
+    return found
+
+
+def as_text(found: list[dict[str, Any]]) -> str:
+    """Return what `status` found as lines for a terminal."""
+    lines = []
+    for suite in found:
+        lines.append(suite["left"])
+        for row in suite["rows"]:
+            seeds = sum(row["states"].values())
+            others = [f"{count} {state}" for state, count in row["states"].items() if state != "done"]
+            text = f"  {row['task']:32} {row['method']:24} {row['states'].get('done', 0)} of {seeds} seeds"
+            lines.append("   ".join([text, *others]))
+            lines += [f"    seed {seed}: {error}" for seed, error in row["errors"].items()]
+    return "\n".join(lines)
