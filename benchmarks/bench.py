@@ -14,7 +14,7 @@ from typing import Any
 
 from entroreg.atomic import write_json
 from entroreg.benchmarks import provenance
-from entroreg.benchmarks.bench_folder import Launch, held, launches_in
+from entroreg.benchmarks.bench_folder import Launch, Preset, held, launches_in
 from entroreg.benchmarks.cells import Cell, Suite, failed_cells, failures_as_text, is_done, read_result
 from entroreg.benchmarks.errors import UserError, unknown_name
 from entroreg.benchmarks.estimate import estimate
@@ -68,7 +68,7 @@ def cells_of(launch: Launch) -> list[Cell]:
 
 def run_suite(
     name: str,
-    preset: str,
+    preset: Preset,
     jobs: int,
     out: Path,
     note: Callable[[str], None] = lambda _text: None,

@@ -23,6 +23,7 @@ FORMAT = 1
 _LAUNCH, _LOCK = "bench.json", ".lock"
 
 State = Literal["done", "failed", "running", "stopped", "waiting"]
+Preset = Literal["smoke", "small", "paper"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Launch:
 
     suite: str
     """Its name, or the module of a suite that is not ours."""
-    preset: str
+    preset: Preset
     """Its size."""
     seeds: int | None = None
     """Seeds of each method, the preset's own number if None."""

@@ -43,7 +43,7 @@ class Change:
     """How many seeds or rounds of those asked for each run has, such as ``4 of 5 seeds``."""
     change: float | None
     """B minus A, or for a time the ratio B / A."""
-    interval: tuple[float, float] | None
+    interval: Interval | None
     """Of the change, 95 %; None where a run has fewer than two seeds."""
     verdict: Verdict
     """A change is shown where the interval leaves out none and the change is above the tolerance."""
@@ -109,7 +109,7 @@ def _change(key: _Key, a: Measurement | None, b: Measurement | None, tolerance: 
         b=_middle(b),
         seeds=tuple("none" if row is None else row.count for row in (a, b)),  # type: ignore[arg-type]
         change=None if found is None else found.difference,
-        interval=None if found is None or found.interval is None else tuple(found.interval),
+        interval=None if found is None else found.interval,
         verdict=_verdict(a, b, found, tolerance),
     )
 

@@ -183,7 +183,9 @@ class Report:
         from entroreg.benchmarks.report_page.write import write_report
 
         summaries = summaries_in(self.folder)
-        paths = write_report(summaries, pictures_in(self.folder), self.out or self.folder)
+        paths = write_report(
+            list(summaries.values()), pictures_in(self.folder), self.out or self.folder, titles=list(summaries)
+        )
         shown = {name: str(path) for name, path in paths.items()}
         print(json.dumps(shown)) if self.json else print_table(shown)
         return RUN_FAILED if any(summary["failed"] for summary in summaries.values()) else OK

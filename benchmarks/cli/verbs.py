@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, get_args
@@ -74,6 +75,37 @@ class Train:
             _print_result(result)
             _print_places(folder)
         return OK
+
+
+def resumed(folder: Path, *, as_json: bool) -> Train:
+    """Return the training of a run folder as a verb that goes on with it.
+
+    Args:
+        folder: of a run, wherever it is now.
+        as_json: whether to print the result as JSON.
+
+    Raises:
+        UserError: the folder is no run, or one whose kind cannot go on.
+    """
+    from entroreg.benchmarks.distillation import options as distill
+    from entroreg.benchmarks.mil import options as mil
+    from entroreg.benchmarks.robust import options as robust
+    from entroreg.benchmarks.run_folder import parsed_config, read_config
+
+    config = read_config(folder)
+    kind = config.get("kind")
+    parsers: dict[str, Callable[[dict[str, Any]], Any]] = {
+        "mil": mil.from_json,
+        "distill": distill.from_json,
+        **dict.fromkeys(ADVERSARIAL, robust.from_json),
+    }
+    if kind not in parsers:
+        able = ", ".join(parsers)
+        raise UserError(f"{folder} must be a run that can go on, one of {able}, got {kind}: train it again")
+    options = parsed_config(folder, config, parsers[kind])
+    out = folder.absolute().parents[3]
+    run = replace(options.run, out=out, resume=True, overwrite=False, json=as_json)
+    return Train(replace(options, run=run))
 
 
 def _train_rlvr(options: TrainRLVR) -> int:
