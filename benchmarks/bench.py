@@ -95,9 +95,12 @@ def run_suite(
 
     Raises:
         UserError: unknown suite, task or method, jobs below 1 or above what the suite allows, a folder that holds
-            another preset or version, that another process writes, or that cannot be written.
+            another preset or version, that another process writes, or that may not be written.
+        OSError: writing failed, such as on a full disk; what is done stays.
     """
     suite, most = load_suite(name), most_jobs(name)
+    if jobs < 1:
+        raise UserError(f"jobs must be at least 1, got {jobs}: 1 runs one cell after the other")
     if jobs > most:
         raise UserError(f"jobs must be at most {most:.0f} for suite {name}, got {jobs}: they slow each other")
     launch = Launch(name, preset, seeds, whole=only is None)
@@ -122,7 +125,7 @@ def run_suite(
             with start(jobs) as executor:
                 run_cells(asked, suite.run, out, executor=executor, on_finished=told)
             return summarised(launch, out)
-    except (ValueError, OSError) as error:
+    except (ValueError, PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(str(error)) from error
 
 

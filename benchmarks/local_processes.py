@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from entroreg.benchmarks.executors import GRACE_SECONDS, WaitingExecutor, WorkerDiedError
@@ -48,7 +49,9 @@ def visible_gpus() -> list[str]:
     named = os.environ.get(_GPUS)
     if named is not None:
         return [gpu for gpu in named.split(",") if gpu]
-    import torch  # here: importing the runner is fast
+    if not Path("/dev/nvidiactl").exists():  # and torch need not be loaded to be asked
+        return []
+    import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
 

@@ -14,6 +14,8 @@ class RunOptions:
 
     env: str
     """Environment id of gymnasium, such as InvertedPendulum-v5."""
+    hyperparameters: str | None = None
+    """Settings that flags override: tuned, for those that come with the environment, or a TOML file."""
     steps: int = 100_000
     """Environment steps to train for."""
     seed: int = 0

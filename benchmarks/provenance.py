@@ -8,12 +8,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["collect"]
+__all__ = ["collect", "collect_again"]
 
 _PACKAGES = (
     "entroreg",
@@ -28,35 +28,67 @@ _PACKAGES = (
 )
 
 
-def collect(command: Sequence[str] | None = None) -> dict[str, Any]:
+def collect(
+    command: Sequence[str] | None = None, code: tuple[str | None, bool | None] | None = None
+) -> dict[str, Any]:
     """Collect what is needed to repeat a run here and now; all of it fits in JSON, unknown values are None.
 
     Args:
         command: the command line to record; this process's own if None.
+        code: commit and ``dirty``, where they are known; git is asked if None.
 
     Returns:
         ``command``, ``started`` (UTC), ``commit``, ``dirty``, ``packages``, ``python``, ``platform``, ``cpu``,
-        ``cpus`` (those this process may use), ``torch_threads`` and ``gpu``.
+        ``cpus`` (those this process may use), ``torch_threads`` (those it will have where torch is not loaded yet)
+        and ``gpu``.
     """
-    import torch  # here, so that importing the runner is fast
-
-    commit, dirty = _commit()
+    commit, dirty = _commit() if code is None else code
     if commit is None and (stated := os.environ.get("ENTROREG_COMMIT")):
         commit, dirty = stated, False  # a copy without history, made of this commit
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     program, *arguments = sys.argv if command is None else command
     return {
         "command": [Path(program).name, *arguments],
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": _now(),
         "commit": commit,
         "dirty": dirty,
         "packages": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cpus": cpus,
+        "torch_threads": _torch_threads(cpus),
+        "gpu": _gpu(),
     }
+
+
+def collect_again(collected: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect for a further process on the same machine; what cannot have changed since is not asked again.
+
+    Args:
+        collected: by the process that launched this one.
+    """
+    return {**collected, "started": _now(), "torch_threads": _torch_threads(collected["cpus"])}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _torch_threads(cpus: int) -> int:
+    if "torch" not in sys.modules:  # a cell that needs no torch shall not pay for its import
+        return int(os.environ.get("OMP_NUM_THREADS", cpus))
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _gpu() -> str | None:
+    if "torch" not in sys.modules and not Path("/dev/nvidiactl").exists():
+        return None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _cpu() -> str | None:

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from entroreg.atomic import write_json
 from entroreg.benchmarks.cells import FAILURE, RESULT, Cell, is_done, write_failure
 from entroreg.benchmarks.executors import WorkerDiedError
-from entroreg.benchmarks.provenance import collect
+from entroreg.benchmarks.provenance import collect, collect_again
 from entroreg.benchmarks.signals import StoppedError
 
 __all__ = ["TOKEN", "CellOutcome", "is_running", "run_cells"]
@@ -48,7 +48,7 @@ class CellOutcome:
 class _Launch:
     """What a worker must know of the process that launched it."""
 
-    command: tuple[str, ...]
+    meta: dict[str, Any]
     process: tuple[str, int]
     token: Path
 
@@ -137,7 +137,7 @@ def _launch(root: Path, cells: Sequence[Cell]) -> Iterator[_Launch]:
     token = folder / f"{TOKEN}{uuid.uuid4().hex}"
     token.touch()
     try:
-        yield _Launch(tuple(sys.argv), _process(), token)
+        yield _Launch(collect(), _process(), token)
     finally:
         token.unlink(missing_ok=True)
 
@@ -180,7 +180,7 @@ def _work(run: RunCell, cell: Cell, folder: Path, launch: _Launch) -> str | None
 def _run_held(run: RunCell, cell: Cell, folder: Path, launch: _Launch) -> str | None:
     (folder / FAILURE).unlink(missing_ok=True)
     write_json(folder / _CONFIG, asdict(cell))
-    write_json(folder / _META, collect(launch.command))
+    write_json(folder / _META, _meta(launch))
     # A worker that is a thread of the launching process shares its stderr with all, so there only tracebacks go.
     with _open_log(folder) as log, _stderr_to(log, when=launch.process != _process()):
         try:
@@ -214,6 +214,12 @@ def is_running(folder: Path) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def _meta(launch: _Launch) -> dict[str, Any]:
+    if launch.process[0] == platform.node():
+        return collect_again(launch.meta)
+    return collect(launch.meta["command"], (launch.meta["commit"], launch.meta["dirty"]))
 
 
 def _open_log(folder: Path) -> IO[str]:

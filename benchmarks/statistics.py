@@ -8,29 +8,33 @@ the Edge of the Statistical Precipice", NeurIPS 2021, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, overload
+from typing import overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from entroreg.benchmarks._bootstrap import (
+    Array,
+    Interval,
+    Statistic,
+    bootstrap_estimates,
+    check_bootstrap,
+    check_finite,
+    check_pair,
+    check_scores,
+    interval_of,
+    resampled_counts,
+)
 
 __all__ = [
     "Interval",
     "iqm",
+    "median_of_task_means",
+    "optimality_gap",
     "probability_of_improvement",
     "probability_of_improvement_interval",
     "stratified_bootstrap_interval",
 ]
-
-Array = NDArray[np.float64]
-Statistic = Callable[..., Any]  # reduces the axes given as ``axis``, as np.mean, np.median and iqm do
-
-
-class Interval(NamedTuple):
-    """A confidence interval; both ends belong to it."""
-
-    low: float
-    high: float
 
 
 @overload
@@ -59,13 +63,85 @@ def iqm(scores: ArrayLike, axis: tuple[int, ...] | None = None) -> float | Array
     Reference:
         Agarwal et al. 2021, section 4.3; the same as ``scipy.stats.trim_mean(scores, 0.25, axis=None)``.
     """
-    values = _check_finite("scores", np.asarray(scores, dtype=np.float64))
+    values = check_finite("scores", np.asarray(scores, dtype=np.float64))
     pooled = tuple(range(values.ndim)) if axis is None else axis
     last = np.moveaxis(values, pooled, range(-len(pooled), 0))
     flat = last.reshape(*last.shape[: last.ndim - len(pooled)], -1)
     cut = flat.shape[-1] // 4
     middle = np.sort(flat, axis=-1)[..., cut : flat.shape[-1] - cut]
     return float(middle.mean()) if axis is None else np.asarray(middle.mean(axis=-1))
+
+
+@overload
+def median_of_task_means(scores: ArrayLike, axis: None = None) -> float: ...
+@overload
+def median_of_task_means(scores: ArrayLike, axis: tuple[int, ...]) -> Array: ...
+def median_of_task_means(scores: ArrayLike, axis: tuple[int, ...] | None = None) -> float | Array:
+    r"""Median over tasks of the mean over seeds; not ``np.median``, the median of all runs.
+
+    .. math:: \operatorname{median}_t \, \frac{1}{S} \sum_s x_{s,t}
+
+    Args:
+        scores: (S, T), finite; with an ``axis``, any shape.
+        axis: the seeds' axis and the tasks', in this order; (0, 1) if None.
+
+    Returns:
+        A number, or for a given ``axis`` an array of the other axes' shape.
+
+    Raises:
+        ValueError: scores of another shape or not finite, or other than two axes.
+
+    Example:
+        >>> median_of_task_means([[0.0, 2.0, 9.0], [2.0, 4.0, 9.0]])
+        3.0
+
+    Reference:
+        Agarwal et al. 2021, section 4.3: what papers often report; the same as rliable's ``aggregate_median``.
+    """
+    values = check_scores("scores", scores) if axis is None else check_finite("scores", np.asarray(scores, float))
+    axes = (0, 1) if axis is None else axis
+    if len(axes) != 2:
+        raise ValueError(
+            f"axis must name the seeds' axis and the tasks', got {axes}: use scores[:, None] for one task"
+        )
+    medians = np.median(values.mean(axis=axes[0], keepdims=True), axis=axes)
+    return float(medians) if axis is None else np.asarray(medians)
+
+
+@overload
+def optimality_gap(scores: ArrayLike, axis: None = None, gamma: float = 1.0) -> float: ...
+@overload
+def optimality_gap(scores: ArrayLike, axis: tuple[int, ...], gamma: float = 1.0) -> Array: ...
+def optimality_gap(scores: ArrayLike, axis: tuple[int, ...] | None = None, gamma: float = 1.0) -> float | Array:
+    r"""Mean amount, not negative, by which scores fail to reach gamma; lower is better.
+
+    .. math:: \frac{1}{n} \sum_i \big( \gamma - \min(x_i, \gamma) \big)
+
+    For another gamma as a statistic to resample: ``functools.partial(optimality_gap, gamma=2.0)``.
+
+    Args:
+        scores: any shape with at least one element, finite, on one scale for all tasks.
+        axis: the axes to pool; all of them if None.
+        gamma: the score beyond which more does not count, finite, in the unit of the scores.
+
+    Returns:
+        A number, or for a given ``axis`` an array of the other axes' shape.
+
+    Raises:
+        ValueError: a score or gamma is not finite, or there is no score.
+
+    Example:
+        >>> optimality_gap([[0.5, 2.0], [1.0, 0.0]])
+        0.375
+
+    Reference:
+        Agarwal et al. 2021, section 4.3.
+    """
+    values = check_finite("scores", np.asarray(scores, dtype=np.float64))
+    if not np.isfinite(gamma):
+        raise ValueError(f"gamma must be finite, got {gamma}: 1.0 is usual with normalised scores")
+    gaps = np.maximum(gamma - values, 0.0).mean(axis=axis)
+    return float(gaps) if axis is None else np.asarray(gaps)
 
 
 def stratified_bootstrap_interval(
@@ -103,18 +179,11 @@ def stratified_bootstrap_interval(
     Reference:
         Agarwal et al. 2021, section 4.2.
     """
-    values = _check_scores("scores", scores)
-    _check_bootstrap(confidence, resamples)
-    seeds, tasks = values.shape
-    if seeds < 2:
+    values = check_scores("scores", scores)
+    check_bootstrap(confidence, resamples)
+    if len(values) < 2:
         return None
-    picked_RST = rng.integers(seeds, size=(resamples, seeds, tasks))
-    estimates = np.asarray(statistic(values[picked_RST, np.arange(tasks)], axis=(1, 2)))
-    if estimates.shape != (resamples,):
-        raise ValueError(
-            f"statistic must return shape ({resamples},), got {estimates.shape}: reduce the axes given as `axis`"
-        )
-    return _percentiles(estimates, confidence)
+    return interval_of(bootstrap_estimates(values, statistic, resamples, rng), confidence)
 
 
 def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
@@ -139,7 +208,7 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> float:
     Reference:
         Agarwal et al. 2021, section 4.3: the Mann-Whitney U statistic over the number of pairs.
     """
-    return float(_wins(*_check_pair(x, y)).mean())
+    return float(_wins(*check_pair(x, y)).mean())
 
 
 def probability_of_improvement_interval(
@@ -170,64 +239,18 @@ def probability_of_improvement_interval(
         >>> probability_of_improvement_interval([[3.0], [4.0]], [[1.0], [2.0]], rng=rng)
         Interval(low=1.0, high=1.0)
     """
-    x_ST, y_ST = _check_pair(x, y)
-    _check_bootstrap(confidence, resamples)
+    x_ST, y_ST = check_pair(x, y)
+    check_bootstrap(confidence, resamples)
     if min(len(x_ST), len(y_ST)) < 2:
         return None
     # A resample is how often it takes each seed, and the probability is bilinear in these shares: no resampled
     # scores are compared again.
-    x_RTS, y_RTS = (_resampled_shares(values, resamples, rng) for values in (x_ST, y_ST))
+    tasks = x_ST.shape[1]
+    x_RTS, y_RTS = (resampled_counts(len(of), tasks, resamples, rng) / len(of) for of in (x_ST, y_ST))
     by_task = np.einsum("rti,tij,rtj->rt", x_RTS, np.moveaxis(_wins(x_ST, y_ST), -1, 0), y_RTS, optimize=True)
-    return _percentiles(by_task.mean(axis=1), confidence)
+    return interval_of(by_task.mean(axis=1), confidence)
 
 
 def _wins(x: Array, y: Array) -> Array:
     """1 where x beats y, 1/2 for a tie, else 0; (S, S', T)."""
     return np.asarray((x[:, None] > y[None]) + 0.5 * (x[:, None] == y[None]), dtype=np.float64)
-
-
-def _resampled_shares(values: Array, resamples: int, rng: np.random.Generator) -> Array:
-    seeds, tasks = values.shape
-    counts_RTS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=(resamples, tasks))
-    return np.asarray(counts_RTS / seeds, dtype=np.float64)
-
-
-def _percentiles(estimates: Array, confidence: float) -> Interval:
-    low, high = np.quantile(estimates, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
-
-
-def _check_finite(name: str, values: Array) -> Array:
-    if values.size == 0:
-        raise ValueError(f"{name} must have at least one score, got shape {values.shape}: pass finished runs")
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        index = tuple(int(i) for i in bad[0])
-        got = f"got {values[index]} at index {index}"
-        raise ValueError(f"{name} must be finite, {got}: a diverged run needs a score, such as the task's lowest")
-    return values
-
-
-def _check_scores(name: str, scores: ArrayLike) -> Array:
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 2:
-        raise ValueError(
-            f"{name} must have shape (seeds, tasks), got {values.shape}: use scores[:, None] for one task"
-        )
-    return _check_finite(name, values)
-
-
-def _check_pair(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    x_ST, y_ST = _check_scores("x", x), _check_scores("y", y)
-    if x_ST.shape[1] != y_ST.shape[1]:
-        raise ValueError(
-            f"x and y must have the same tasks, got {x_ST.shape[1]} and {y_ST.shape[1]}: drop the others"
-        )
-    return x_ST, y_ST
-
-
-def _check_bootstrap(confidence: float, resamples: int) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}: 0.95 is usual")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}: 2000 is usual")

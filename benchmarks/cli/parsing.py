@@ -11,15 +11,20 @@ from typing import Annotated
 
 import tyro
 
-from entroreg.benchmarks.cli.verbs import BenchVerb, Check, Eval, List, Train, Verb
+from entroreg.benchmarks.cli.bench_verbs import BenchVerb, Compare, Report, Resume
+from entroreg.benchmarks.cli.verbs import Check, Eval, List, Train, Verb
 from entroreg.benchmarks.errors import USAGE, UserError
 from entroreg.benchmarks.mil.data_verbs import DataVerb
 from entroreg.benchmarks.mil.mil_verb import MILVerb
+from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
 
 _Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[BenchVerb, tyro.conf.subcommand("bench")]
+    | Annotated[Resume, tyro.conf.subcommand("resume")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[DataVerb, tyro.conf.subcommand("data")]
     | Annotated[MILVerb, tyro.conf.subcommand("mil")]
     | Annotated[List, tyro.conf.subcommand("list")]
@@ -37,16 +42,29 @@ def parse(arguments: Sequence[str]) -> Verb | None:
     Raises:
         UserError: the command line is wrong.
     """
+    command = _parsed(arguments)
+    if not isinstance(command, Train) or not isinstance(command.agent, TrainSAC | TrainDiscreteSAC):
+        return command
+    if command.agent.run.hyperparameters is None:
+        return command
+    from entroreg.benchmarks.tuned import with_hyperparameters
+
+    return _parsed(arguments, Train(with_hyperparameters(command.agent)))
+
+
+def _parsed(arguments: Sequence[str], default: Verb | None = None) -> Verb | None:
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown), _wide_lines(arguments):
-            return tyro.cli(
+            command: Verb = tyro.cli(
                 _Command,
                 prog="entroreg",
                 description=_DESCRIPTION,
                 args=list(arguments),
                 config=_CONFIG,
+                default=tyro.MISSING_NONPROP if default is None else default,
             )
+            return command
     except SystemExit as stop:
         if stop.code == 0:
             return None

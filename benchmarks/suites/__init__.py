@@ -1,7 +1,8 @@
 """Benchmark suites: one module each, with ``cells(preset)`` and ``run(cell, folder)``.
 
 A suite whose results are no scores has ``summarise(cells, out)`` and ``as_text(summary)`` of its own, and one that
-draws has ``plot(summary, picture)``. ``MOST_JOBS`` limits the cells that run at once.
+draws has ``plot(summary, picture)``. ``MOST_JOBS`` limits the cells that run at once, ``BOUNDS`` names methods that are
+no rivals. What a suite says to reports and comparisons, its ``readings``, ``curves`` and ``grid``, is in readings.py.
 """
 
 SUITES = {

@@ -17,6 +17,7 @@ NAME = "mil-speed"
 STEP = Quantity("step of ABMIL with AEM", "ms", "lower", "round", is_time=True)
 MEMORY = Quantity("memory above the features", "MiB", "lower", "round")
 MOST_JOBS = 1  # cells that ran at once would slow each other
+BOUNDS = (FLOOR,)  # no rival: the matrix products alone
 THREADS = 1
 TASKS = {
     "1024x11x166": Bags(1024, 11, 0.3, 166, 64),

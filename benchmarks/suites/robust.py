@@ -20,7 +20,9 @@ RIVALS = ("mixed-nash", "action-attack", "worst-parameters")
 ABLATIONS = ("qarl-linear", "qarl-point", "qarl-homogeneous", "force-curriculum")
 REFERENCE_SEED = 1_000
 EVALUATION_SEED = 10_000
-QUANTITIES = {name: Quantity(f"return: {name.replace('_', ' ')}") for name in MEASURES}
+QUANTITIES = {
+    name: Quantity(f"return: {name.replace('_', ' ')}") for name in sorted(MEASURES, key="grid_mean".__ne__)
+}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ NAME = "robust-speed"
 STEP = Quantity("environment step", "us", "lower", "round", is_time=True)
 ITERATION = Quantity("QARL's iteration", "s", "lower", "round", is_time=True)
 MOST_JOBS = 1  # cells that ran at once would slow each other
+BOUNDS = ("plain", "opponent")  # no rivals: the task without a second player, and that player alone
 VIEWS = ("InvertedPendulum-v5", "HalfCheetah-v5", "Hopper-v5", "Ant-v5", "dm_control/cartpole-swingup-v0")
 NETS: dict[str, tuple[int, ...]] = {"64x64": (64, 64), "256x256x256": (256, 256, 256)}
 _STAGED = "HalfCheetah-v5"

@@ -98,6 +98,7 @@ def test_sigterm_ends_a_benchmark_that_can_go_on(tmp_path: Path) -> None:
         [sys.executable, "-c", code, "bench", "run", "sac"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
+    assert "8 cells, 0 done; the rest takes about" in process.stderr.readline()
     assert "[1/8] done" in process.stderr.readline()
     process.terminate()
     _, err = process.communicate(timeout=60)
@@ -118,7 +119,9 @@ def test_summary_counts_what_failed(tmp_path: Path) -> None:
     assert (a["done"], a["seeds"], a["iqm"]) == (3, 3, 11.0)
     assert (b["done"], b["seeds"]) == (2, 3)
     assert b["first_is_better"] == 1.0
-    assert summary["failed"] == [str(cells[5].folder(tmp_path))]
+    folder = str(cells[5].folder(tmp_path))
+    assert summary["failed"] == [{"task": "task", "method": "b", "seed": 2, "folder": folder, "error": None}]
     text = bench.as_text(summary)
     assert "2 of 3 seeds" in text
     assert "failed: 1 cells" in text
+    assert f"{folder}: not run" in text

@@ -200,7 +200,12 @@ def _summary() -> dict[str, Any]:
     plan = {"methods": ["entroreg", "sb3", "sbx", "rltools"], "rounds": 5, "steps": 200, "updates": 100}
     absent = {"sbx": "pip install sbx-rl"}
     cells = [{"threads": n, "plan": plan, "not_installed": absent, "methods": methods} for n in (1, 2)]
-    return {"suite": "sac-speed", "preset": "small", "cells": cells, "failed": ["runs/x"]}
+    return {
+        "suite": "sac-speed",
+        "preset": "small",
+        "cells": cells,
+        "failed": [{"folder": "runs/x", "error": "E: e"}],
+    }
 
 
 def test_the_text_shows_ours_first_and_what_is_missing() -> None:
@@ -217,7 +222,7 @@ def test_the_text_shows_ours_first_and_what_is_missing() -> None:
     assert [row[0] for row in rows[11:17]] == list(worker.STAGES)
     assert rows[14] == ["sample", "-", "2.000"]
     assert rows[17][0].startswith("HalfCheetah-v5, 2 threads")
-    assert rows[-2:] == [["failed: 1 cells; each folder has a stderr.log"], ["runs/x"]]
+    assert rows[-2:] == [["failed: 1 cells; each folder has a stderr.log"], ["runs/x: E: e"]]
 
 
 def test_a_bar_is_as_long_as_the_median_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +400,8 @@ def test_a_crash_fails_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert outcome.error is not None
     assert "the worker of no-method must be ready, got exit code 1: mend what no-method.log" in outcome.error
     assert outcome.error.endswith("KeyError: 'no-method'")
-    assert sac_speed.summarise([CELL], tmp_path) == {"cells": [], "failed": [str(CELL.folder(tmp_path))]}
+    (failed,) = sac_speed.summarise([CELL], tmp_path)["failed"]
+    assert (failed["folder"], failed["error"]) == (str(CELL.folder(tmp_path)), outcome.error)
 
 
 def test_too_few_cores_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
