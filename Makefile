@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types imports unit conformance conformance-compiled test-slow test-gpu install clean
+.PHONY: help demo test check lint types imports unit conformance conformance-compiled bench-small test-slow test-gpu install clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,14 @@ conformance: $(INSTALLED)  ## stable-baselines3's own SAC tests on our SAC, eage
 
 conformance-compiled: $(INSTALLED)  ## the same tests with each agent's update compiled, half an hour
 	$(BIN)/python tests/conformance/run.py compiled
+
+bench-small: $(INSTALLED)  ## every suite at preset small into benchmarks/results, resumable, some eight hours
+	$(BIN)/entroreg bench run all --preset small --jobs 2 --out runs/small
+	for folder in runs/small/*/; do \
+		test ! -f $$folder/summary.json || cp $$folder/summary.json \
+			benchmarks/results/$$(basename $$folder | tr - _)_small.json; \
+	done
+	$(BIN)/entroreg report benchmarks/results --out benchmarks/results/report
 
 test-slow: $(INSTALLED)  ## minutes of training, statistical claims, the wheel
 	$(BIN)/python -m pytest -m slow -rP

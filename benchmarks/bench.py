@@ -17,14 +17,15 @@ from entroreg.benchmarks import provenance
 from entroreg.benchmarks.bench_folder import Launch, Preset, held, launches_in
 from entroreg.benchmarks.cells import Cell, Suite, failed_cells, failures_as_text, is_done, read_result
 from entroreg.benchmarks.errors import UserError, unknown_name
-from entroreg.benchmarks.estimate import estimate
 from entroreg.benchmarks.local_processes import local_executor
 from entroreg.benchmarks.runner import CellOutcome, run_cells
 from entroreg.benchmarks.scores import line_of, score_row
 from entroreg.benchmarks.selection import Selection, selected, with_seeds
 from entroreg.benchmarks.suites import SUITES
+from entroreg.benchmarks.time_left import time_left
 
 SUMMARY = "summary.json"
+Note = Callable[[str], None]
 
 
 def load_suite(name: str) -> Suite:
@@ -36,7 +37,7 @@ def load_suite(name: str) -> Suite:
     if "." in name:
         try:
             own: Suite = importlib.import_module(name)
-        except ImportError as error:
+        except (ImportError, SyntaxError, TypeError) as error:
             raise UserError(f"suite {name} must be a module that can be imported, got: {error}") from error
         if not (hasattr(own, "cells") and hasattr(own, "run")):
             raise UserError(f"suite {name} must have cells(preset) and run(cell, folder), got a module without")
@@ -53,17 +54,23 @@ def most_jobs(name: str) -> float:
 
 
 def cells_of(launch: Launch) -> list[Cell]:
-    """Return all cells of a launch.
+    """Return the cells that a launch is for.
 
     Raises:
-        UserError: unknown suite or preset, or seeds below 1.
+        UserError: unknown suite or preset, a suite without cells, or seeds below 1.
     """
     suite = load_suite(launch.suite)
     try:
         cells = suite.cells(launch.preset)
     except KeyError as error:
         raise UserError(f"suite {launch.suite} has no preset {launch.preset!r}") from error
-    return cells if launch.seeds is None else with_seeds(cells, launch.seeds)
+    if not cells:
+        raise UserError(f"suite {launch.suite} must have cells with preset {launch.preset}, got none")
+    name = cells[0].suite
+    chosen = [Cell(name, launch.preset, task, method, seed) for task, method, seed in launch.chosen]
+    if launch.seeds is not None:
+        cells = with_seeds(cells, launch.seeds)
+    return list(dict.fromkeys([*cells, *chosen] if launch.whole else chosen))
 
 
 def run_suite(
@@ -71,7 +78,7 @@ def run_suite(
     preset: Preset,
     jobs: int,
     out: Path,
-    note: Callable[[str], None] = lambda _text: None,
+    note: Note = lambda _text: None,
     *,
     seeds: int | None = None,
     only: Selection | None = None,
@@ -86,7 +93,7 @@ def run_suite(
         out: folder of all runs.
         note: told of each cell as it ends, and first of how long all will take.
         seeds: of each method, the preset's own number if None.
-        only: some of the cells; the summary is then of these and of those that began before.
+        only: some of the cells; the summary is then of these and of those that were asked for before.
         start: an executor for a number of jobs.
 
     Returns:
@@ -98,18 +105,29 @@ def run_suite(
             another preset or version, that another process writes, or that may not be written.
         OSError: writing failed, such as on a full disk; what is done stays.
     """
-    suite, most = load_suite(name), most_jobs(name)
+    launch = Launch(name, preset, seeds)
+    if only is not None:
+        asked = selected(cells_of(launch), only)
+        launch = replace(launch, whole=False, chosen=tuple((cell.task, cell.method, cell.seed) for cell in asked))
+    return run_launch(launch, jobs, out, note, start)
+
+
+def run_launch(
+    launch: Launch,
+    jobs: int,
+    out: Path,
+    note: Note = lambda _text: None,
+    start: Callable[[int], Executor] = local_executor,
+) -> dict[str, Any]:
+    """Run the cells of a launch that are not done; see `run_suite`."""
+    suite, most = load_suite(launch.suite), most_jobs(launch.suite)
     if jobs < 1:
         raise UserError(f"jobs must be at least 1, got {jobs}: 1 runs one cell after the other")
     if jobs > most:
-        raise UserError(f"jobs must be at most {most:.0f} for suite {name}, got {jobs}: they slow each other")
-    launch = Launch(name, preset, seeds, whole=only is None)
-    asked = everything = cells_of(launch)
-    if only is not None:
-        if only.seed and seeds is None:  # further seeds than the preset has can be asked for by number
-            launch = replace(launch, seeds=1 + max(*only.seed, *(cell.seed for cell in everything)))
-            everything = cells_of(launch)
-        asked = selected(everything, only)
+        raise UserError(
+            f"jobs must be at most {most:.0f} for suite {launch.suite}, got {jobs}: they slow each other"
+        )
+    asked = cells_of(launch)
     finished = 0
 
     def told(outcome: CellOutcome) -> None:
@@ -119,12 +137,17 @@ def run_suite(
         text = f"[{finished}/{len(asked)}] {outcome.status:7} {cell.method} on {cell.task}, seed {cell.seed}"
         note(text if outcome.error is None else f"{text}: {outcome.error} (see {outcome.folder / 'stderr.log'})")
 
+    folder = suite_folder(asked, out)
     try:
-        with held(suite_folder(everything, out), launch) as launch:
-            note(estimate(launch, asked, out, jobs))
+        with held(folder, launch) as joined:
+            note(time_left(launch, asked, out, jobs, len(suite.cells(launch.preset))))
             with start(jobs) as executor:
                 run_cells(asked, suite.run, out, executor=executor, on_finished=told)
-            return summarised(launch, out)
+            summary = summarised(joined, out)
+            write_json(folder / SUMMARY, summary)
+            if hasattr(suite, "plot") and summary["cells"]:
+                suite.plot(summary, folder / "summary.png")
+            return summary
     except (ValueError, PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UserError(str(error)) from error
 
@@ -134,28 +157,16 @@ def suite_folder(cells: list[Cell], out: Path) -> Path:
     return cells[0].folder(out).parents[2]
 
 
-def asked_for(launch: Launch, out: Path) -> list[Cell]:
-    """Return the cells of a folder: all of the preset, or those that began where only some were asked for."""
-    cells = cells_of(launch)
-    return cells if launch.whole else [cell for cell in cells if cell.folder(out).exists()]
-
-
 def summarised(launch: Launch, out: Path) -> dict[str, Any]:
-    """Summarise the cells of a folder, done or not, and write the summary down, with its picture."""
-    suite, cells = load_suite(launch.suite), asked_for(launch, out)
-    folder = suite_folder(cells, out)
-    found = getattr(suite, "summarise", summarise)(cells, out)
-    summary = {
+    """Return the summary of the cells of a launch, done or not."""
+    suite, cells = load_suite(launch.suite), cells_of(launch)
+    return {
         "suite": launch.suite,
         "preset": launch.preset,
         "provenance": provenance.collect(),
         "commits": _commits(cells, out),
-        **found,
+        **getattr(suite, "summarise", summarise)(cells, out),
     }
-    write_json(folder / SUMMARY, summary)
-    if hasattr(suite, "plot") and summary["cells"]:
-        suite.plot(summary, folder / "summary.png")
-    return summary
 
 
 def _commits(cells: Iterable[Cell], out: Path) -> dict[str, int]:

@@ -6,7 +6,7 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,8 @@ _LAUNCH, _LOCK = "bench.json", ".lock"
 
 State = Literal["done", "failed", "running", "stopped", "waiting"]
 Preset = Literal["smoke", "small", "paper"]
+Chosen = tuple[str, str, int]
+"""Task, method and seed of a cell."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Launch:
     seeds: int | None = None
     """Seeds of each method, the preset's own number if None."""
     whole: bool = True
-    """Whether all cells were asked for, not only some of them."""
+    """Whether all cells were asked for."""
+    chosen: tuple[Chosen, ...] = ()
+    """Cells that were asked for by name, beyond or in place of all."""
 
 
 @contextmanager
@@ -49,7 +53,7 @@ def held(folder: Path, launch: Launch) -> Iterator[Launch]:
         launch: of this process; the number of seeds may differ from an earlier one's.
 
     Yields:
-        The launch, but what an earlier one was for where this one asks for some of its cells only.
+        The launch, joined with what the folder was for before.
 
     Raises:
         UserError: another process holds the folder, or it belongs to another preset, suite or version.
@@ -69,12 +73,17 @@ def held(folder: Path, launch: Launch) -> Iterator[Launch]:
                 f"{folder} must hold suite {launch.suite} with preset {launch.preset}, got {before.suite} with "
                 f"{before.preset}: choose another --out folder"
             )
-        if before is not None and before.whole and not launch.whole:
-            launch = before
+        if before is not None:
+            launch = _joined(before, launch)
         for token in folder.glob(f"{TOKEN}*"):  # of a launch that was killed: its jobs on a cluster shall not begin
             token.unlink(missing_ok=True)
         write_json(folder / _LAUNCH, {"format": FORMAT, **asdict(launch)})
         yield launch
+
+
+def _joined(before: Launch, launch: Launch) -> Launch:
+    chosen = tuple(dict.fromkeys([*before.chosen, *launch.chosen]))
+    return replace(launch if launch.whole else before, chosen=chosen)
 
 
 def read_launch(folder: Path) -> Launch | None:
@@ -97,8 +106,9 @@ def read_launch(folder: Path) -> Launch | None:
             "version, or choose another --out folder"
         )
     try:
-        return Launch(**{name: value for name, value in found.items() if name != "format"})
-    except TypeError as error:
+        chosen = tuple((task, method, seed) for task, method, seed in found.pop("chosen", ()))
+        return Launch(**{name: value for name, value in found.items() if name != "format"}, chosen=chosen)
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} must be written by 'entroreg bench run', got {found}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroreg.benchmarks.bench import load_suite
-from entroreg.benchmarks.differences import Difference, difference, paired_difference
+from entroreg.benchmarks.differences import difference, paired_difference, ratio
 from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.estimates import centre, is_median
 from entroreg.benchmarks.readings import Measurement, measurements
 from entroreg.benchmarks.statistics import Interval, iqm
 
@@ -35,14 +37,16 @@ class Change:
     """What was measured."""
     unit: str
     """Of ``a`` and ``b``."""
+    is_ratio: bool
+    """Whether ``change`` is a ratio, as of times, not a difference."""
     a: float | None
-    """IQM over the seeds of A, of a time the median; None if it has none."""
+    """IQM over the seeds of A, of times and rounds the median; None if it has none."""
     b: float | None
     """The same of B."""
     seeds: tuple[str, str]
     """How many seeds or rounds of those asked for each run has, such as ``4 of 5 seeds``."""
     change: float | None
-    """B minus A, or for a time the ratio B / A."""
+    """``b`` minus ``a``, or their ratio."""
     interval: Interval | None
     """Of the change, 95 %; None where a run has fewer than two seeds."""
     verdict: Verdict
@@ -66,12 +70,12 @@ def changes(
     """
     if tolerance < 0:
         raise UserError(f"tolerance must be at least 0, got {tolerance}")
-    rows_a, rows_b = _rows(a), _rows(b)
-    if not {key[0] for key in rows_a} & {key[0] for key in rows_b}:
-        got = f"{_names(a)} and {_names(b)}"
+    suites = [{_suite(summary) for summary in run.values()} for run in (a, b)]
+    if not suites[0] & suites[1]:
+        got = " and ".join(", ".join(f"{name} ({preset})" for name, preset in sorted(run)) for run in suites)
         raise UserError(f"both runs must have a suite with the same preset, got {got}: run one of them in both")
-    shared = {key[0] for key in rows_a} & {key[0] for key in rows_b}
-    keys = [key for key in dict.fromkeys([*rows_a, *rows_b]) if key[0] in shared]
+    rows_a, rows_b = _rows(a), _rows(b)
+    keys = [key for key in dict.fromkeys([*rows_a, *rows_b]) if key[0] in suites[0] & suites[1]]
     return [_change(key, rows_a.get(key), rows_b.get(key), tolerance) for key in keys]
 
 
@@ -80,78 +84,76 @@ def is_regression(change: Change) -> bool:
     return change.verdict in ("worse", "slower", "failed", "only in A")
 
 
-_Key = tuple[tuple[str, str], str, str, str]  # (suite, preset), task, method, quantity
+_Key = tuple[tuple[str, str], str, str, str, str]  # (suite, preset), the summary's name, task, method, quantity
+
+
+def _suite(summary: Mapping[str, Any]) -> tuple[str, str]:
+    return summary["suite"], summary["preset"]
 
 
 def _rows(summaries: Mapping[str, Mapping[str, Any]]) -> dict[_Key, Measurement]:
+    often = Counter(_suite(summary) for summary in summaries.values())
     return {
-        ((summary["suite"], summary["preset"]), row.task, row.method, row.quantity.name): row
-        for summary in summaries.values()
+        # A name tells apart what has one suite and preset, and may differ between runs where nothing else does.
+        (_suite(summary), name if often[_suite(summary)] > 1 else "", row.task, row.method, row.quantity.name): row
+        for name, summary in summaries.items()
         for row in measurements(load_suite(summary["suite"]), summary)
     }
 
 
-def _names(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    return ", ".join(f"{summary['suite']} ({summary['preset']})" for summary in summaries.values())
-
-
 def _change(key: _Key, a: Measurement | None, b: Measurement | None, tolerance: float) -> Change:
-    (suite, _), task, method, _ = key
-    quantity = (a or b).quantity  # type: ignore[union-attr]  # one of them is there
-    found = None if a is None or b is None or not a.values or not b.values else _difference(a, b)
+    (suite, _), name, task, method, _ = key
+    either = a or b
+    assert either is not None  # one of them has the key
+    found = None if a is None or b is None else _difference(a, b)
     return Change(
-        suite=suite,
+        suite=name or suite,
         task=task,
         method=method,
-        quantity=quantity.name,
-        unit=quantity.unit,
-        a=_middle(a),
-        b=_middle(b),
-        seeds=tuple("none" if row is None else row.count for row in (a, b)),  # type: ignore[arg-type]
-        change=None if found is None else found.difference,
-        interval=None if found is None else found.interval,
+        quantity=either.quantity.name,
+        unit=either.quantity.unit,
+        is_ratio=either.quantity.is_time,
+        a=None if a is None else centre(a),
+        b=None if b is None else centre(b),
+        seeds=("none" if a is None else a.count, "none" if b is None else b.count),
+        change=None if found is None else found[0],
+        interval=None if found is None else found[1],
         verdict=_verdict(a, b, found, tolerance),
     )
 
 
-def _middle(row: Measurement | None) -> float | None:
-    if row is None or not row.values:
+def _difference(a: Measurement, b: Measurement) -> tuple[float, Interval | None] | None:
+    """B minus A, or of times B over A; None where there is none."""
+    x, y = _column(b), _column(a)
+    if not len(x) or not len(y):
         return None
-    values = np.array(list(row.values.values()))
-    return float(np.median(values)) if row.quantity.is_time else iqm(values)
-
-
-def _difference(a: Measurement, b: Measurement) -> Difference:
-    """B minus A, or of times B over A."""
     rng = np.random.default_rng(0)
     if a.quantity.is_time:  # rounds of one run are not those of another
-        of_logs = difference(np.log(_column(b)), np.log(_column(a)), np.median, rng=rng)
-        low_high = of_logs.interval
-        ends = None if low_high is None else Interval(math.exp(low_high.low), math.exp(low_high.high))
-        return Difference(math.exp(of_logs.difference), ends)
-    if a.values.keys() == b.values.keys():
-        return paired_difference(_column(b), _column(a), rng=rng)
-    return difference(_column(b), _column(a), rng=rng)
+        return ratio(x, y, rng=rng) if min(x.min(), y.min()) > 0.0 else None
+    of = paired_difference if a.values.keys() == b.values.keys() and a.quantity.over == "seed" else difference
+    return of(x[:, None], y[:, None], np.median if is_median(a.quantity) else iqm, rng=rng)
 
 
 def _column(row: Measurement) -> NDArray[np.float64]:
-    return np.array([[row.values[repeat]] for repeat in sorted(row.values)])
+    return np.array([row.values[repeat] for repeat in sorted(row.values)])
 
 
-def _verdict(a: Measurement | None, b: Measurement | None, found: Difference | None, tolerance: float) -> Verdict:
+def _verdict(
+    a: Measurement | None, b: Measurement | None, found: tuple[float, Interval | None] | None, tolerance: float
+) -> Verdict:
     if a is None or b is None:
         return "only in B" if a is None else "only in A"
     if len(b.values) < b.expected and len(b.values) < len(a.values):
         return "failed"
-    if found is None or found.interval is None:
+    if found is None or found[1] is None:
         return "no difference shown"
-    is_time, before = a.quantity.is_time, _middle(a)
-    none = 1.0 if is_time else 0.0
-    scale = 1.0 if is_time else abs(before or 0.0)
-    share = abs(found.difference - none) / scale if scale else math.inf
-    if found.interval.low <= none <= found.interval.high or share < tolerance:
+    change, (low, high) = found[0], found[1]
+    is_time = a.quantity.is_time
+    none, scale = (1.0, 1.0) if is_time else (0.0, abs(centre(a) or 0.0))
+    share = abs(change - none) / scale if scale else math.inf
+    if low <= none <= high or share < tolerance:
         return "no difference shown"
-    if (found.difference > none) == (a.quantity.better == "higher"):
+    if (change > none) == (a.quantity.better == "higher"):
         return "faster" if is_time else "better"
     return "slower" if is_time else "worse"
 
@@ -179,8 +181,7 @@ def as_text(found: list[Change]) -> str:
 def _line(row: Change) -> str:
     values = " -> ".join("none" if value is None else f"{value:.4g}" for value in (row.a, row.b))
     ends = "" if row.interval is None else " [{:.3g}, {:.3g}]".format(*row.interval)
-    sign = "x" if row.verdict in ("faster", "slower") else ""
-    change = "" if row.change is None else f"{row.change:+.3g}" if not sign else f"{row.change:.3g}"
+    change = "" if row.change is None else f"x{row.change:.3g}" if row.is_ratio else f"{row.change:+.3g}"
     seeds = row.seeds[0] if row.seeds[0] == row.seeds[1] else f"{row.seeds[0]} and {row.seeds[1]}"
     unit = f" {row.unit}" if row.unit else ""
-    return f"  {row.method:24} {row.quantity}: {values}{unit}   {sign}{change}{ends}   {row.verdict} ({seeds})"
+    return f"  {row.method:24} {row.quantity}: {values}{unit}   {change}{ends}   {row.verdict} ({seeds})"

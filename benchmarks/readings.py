@@ -120,7 +120,9 @@ def measurements(suite: Suite, summary: Mapping[str, Any]) -> list[Measurement]:
     values: dict[tuple[str, Quantity, str], dict[int, float]] = {}
     for cell in summary["cells"]:
         for quantity, method, found in read(cell):
-            values.setdefault((cell["task"], quantity, method), {}).update(found)
+            its = values.setdefault((cell["task"], quantity, method), {})
+            further = len(its) if quantity.over == "round" else 0  # those of a second cell follow
+            its.update({further + repeat: value for repeat, value in found.items()})
     missing: dict[tuple[str, str], int] = {}
     for cell in summary["failed"]:
         missing[cell["task"], cell["method"]] = missing.get((cell["task"], cell["method"]), 0) + 1

@@ -20,7 +20,7 @@ class Selection:
     method: tuple[str, ...] = ()
     """Only these methods."""
     seed: tuple[int, ...] = ()
-    """Only these seeds."""
+    """Only these seeds, also such as the preset does not have."""
 
     def __post_init__(self) -> None:
         if any(seed < 0 for seed in self.seed):
@@ -55,10 +55,10 @@ def selected(cells: Sequence[Cell], only: Selection) -> list[Cell]:
     left = [
         cell
         for cell in cells
-        if cell.task in (only.task or (cell.task,))
-        and cell.method in (only.method or (cell.method,))
-        and cell.seed in (only.seed or (cell.seed,))
+        if cell.task in (only.task or (cell.task,)) and cell.method in (only.method or (cell.method,))
     ]
+    if only.seed:
+        left = list(dict.fromkeys(replace(cell, seed=seed) for seed in only.seed for cell in left))
     if not left:
         raise UserError("no cell has this task, method and seed: not every method is run on every task")
     return left

@@ -6,10 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from entroreg.benchmarks.bench import asked_for
+from entroreg.benchmarks.bench import cells_of, load_suite
 from entroreg.benchmarks.bench_folder import launches_in, state_of
 from entroreg.benchmarks.cells import error_of
-from entroreg.benchmarks.estimate import estimate
+from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.time_left import time_left
 
 __all__ = ["as_text", "status"]
 
@@ -27,9 +28,12 @@ def status(out: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: there is none, or one is of another version.
     """
+    launches = launches_in(out)
+    if not launches:
+        raise UserError(f"{out} must hold results of 'entroreg bench run', got none: give its --out folder")
     found = []
-    for launch in launches_in(out).values():
-        cells = asked_for(launch, out)
+    for launch in launches.values():
+        cells = cells_of(launch)
         states = {cell: state_of(cell.folder(out)) for cell in cells}
         rows = []
         for task, method in dict.fromkeys((cell.task, cell.method) for cell in cells):
@@ -42,7 +46,7 @@ def status(out: Path) -> list[dict[str, Any]]:
                 "suite": launch.suite,
                 "preset": launch.preset,
                 "states": dict(Counter(states.values())),
-                "left": estimate(launch, cells, out, jobs=1),
+                "left": time_left(launch, cells, out, 1, len(load_suite(launch.suite).cells(launch.preset))),
                 "rows": rows,
             }
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,6 +15,9 @@ from entroreg.benchmarks.cli.running import note, print_table
 from entroreg.benchmarks.errors import OK, RUN_FAILED, STOPPED
 from entroreg.benchmarks.placement import Placement
 from entroreg.benchmarks.selection import Selection
+
+if TYPE_CHECKING:
+    from entroreg.benchmarks.bench_folder import Launch
 
 EVERY = "all"
 
@@ -60,10 +64,9 @@ class BenchRun:
                 note=note,
                 seeds=self.seeds,
                 only=None if self.only == Selection() else self.only,
-                start=lambda jobs: executor(self.place, jobs, self.out),
+                start=partial(executor, self.place, out=self.out),
             )
-            print(json.dumps(summary)) if self.json else print(bench.as_text(summary))
-            codes.append(RUN_FAILED if summary["failed"] else OK)
+            codes.append(_shown(summary, as_json=self.json))
         return max(codes)
 
 
@@ -122,6 +125,14 @@ class BenchVerb:
     def execute(self) -> int:
         """Hand on to the sub-verb."""
         return self.verb.execute()
+
+
+def _shown(summary: dict[str, Any], *, as_json: bool) -> int:
+    """Print a summary and return the exit code."""
+    from entroreg.benchmarks.bench import as_text
+
+    print(json.dumps(summary)) if as_json else print(as_text(summary))
+    return RUN_FAILED if summary["failed"] else OK
 
 
 def _until_stopped(run: Callable[[], int]) -> int:
@@ -212,8 +223,12 @@ class Resume:
         launches = launches_in(self.folder)
         if not launches:
             return resumed(self.folder, as_json=self.json).execute()
-        runs = [
-            BenchRun(launch.suite, launch.preset, launch.seeds, place=self.place, out=self.folder, json=self.json)
-            for launch in launches.values()
-        ]
-        return max(run.execute() for run in runs)
+        return _until_stopped(lambda: max([self._run(launch) for launch in launches.values()]))
+
+    def _run(self, launch: Launch) -> int:
+        from entroreg.benchmarks import bench
+        from entroreg.benchmarks.placement import executor
+
+        jobs = int(min(self.place.jobs, bench.most_jobs(launch.suite)))
+        start = partial(executor, self.place, out=self.folder)
+        return _shown(bench.run_launch(launch, jobs, self.folder, note, start), as_json=self.json)

@@ -8,9 +8,9 @@ from itertools import groupby
 from typing import Any
 
 from entroreg.benchmarks.bench import load_suite
+from entroreg.benchmarks.estimates import best_first, estimate, is_median
 from entroreg.benchmarks.readings import Measurement, measurements
 from entroreg.benchmarks.report_page.comparisons import compare
-from entroreg.benchmarks.report_page.estimates import best_first, estimate, is_median
 from entroreg.benchmarks.suites import SUITES
 
 __all__ = ["FORMAT", "command_of", "results_of"]

@@ -1,8 +1,8 @@
 """Benchmark suites: one module each, with ``cells(preset)`` and ``run(cell, folder)``.
 
 A suite whose results are no scores has ``summarise(cells, out)`` and ``as_text(summary)`` of its own, and one that
-draws has ``plot(summary, picture)``. ``MOST_JOBS`` limits the cells that run at once, ``BOUNDS`` names methods that are
-no rivals. What a suite says to reports and comparisons, its ``readings``, ``curves`` and ``grid``, is in readings.py.
+draws has ``plot(summary, picture)``. ``MOST_JOBS`` limits the cells that run at once, ``BOUNDS`` names methods that
+are no rivals. ``readings``, ``curves`` and ``grid`` are what it says to reports and comparisons, see readings.py.
 """
 
 SUITES = {
@@ -18,10 +18,24 @@ SUITES = {
     "image-adaptation": "test-time adaptation on streams of corrupted images: TENT, EATA, SAR and MEMO",
     "curriculum": "steps of QARL's curriculum: a bracketed search against SciPy's trust-constr",
     "distillation": "adversarial robustness of small students: training, distillation, balanced teachers",
+    "overhead": "the runner itself: time of a cell that does nothing beside the start of a process",
     "token-entropy": "log-probability and entropy of tokens: time, memory and error against TRL and verl",
 }
 
 MINUTES: dict[str, dict[str, float]] = {
     "sac": {"smoke": 1, "small": 60},
+    "sac-mujoco": {"smoke": 1, "small": 180},
+    "sac-speed": {"smoke": 1, "small": 10},
+    "robust": {"smoke": 1, "small": 240},
+    "robust-speed": {"smoke": 1, "small": 10},
+    "rlvr": {"smoke": 1, "small": 80},
+    "mil": {"smoke": 1, "small": 110},
+    "mil-speed": {"smoke": 1, "small": 6},
+    "adaptation": {"smoke": 1, "small": 60},
+    "image-adaptation": {"smoke": 1, "small": 25},
+    "curriculum": {"smoke": 1, "small": 3},
+    "distillation": {"smoke": 1, "small": 80},
+    "overhead": {"smoke": 1, "small": 3},
+    "token-entropy": {"smoke": 1, "small": 15},
 }
-"""Core-minutes of a whole preset, measured; twice as many on a slow machine."""
+"""Core-minutes of a whole preset, by the times that its cells took; half on a fast machine, twice on a slow one."""

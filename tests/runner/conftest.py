@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,3 +70,20 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("toybench", "toybench.suite"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return "toybench.suite"
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """Runs the smoke preset of a suite, once for all tests and all processes of pytest-xdist, and summarises it."""
+    from entroreg.benchmarks.bench import run_suite
+
+    base = tmp_path_factory.getbasetemp()
+    out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    out.mkdir(exist_ok=True)
+
+    def run(name: str) -> dict[str, Any]:
+        with (out / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return {**run_suite(name, "smoke", 1, out), "out": out}
+
+    return run

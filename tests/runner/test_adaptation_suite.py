@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
-from entroreg.benchmarks.bench import run_suite
 from entroreg.benchmarks.suites import adaptation
 
 
-def test_a_smoke_run(tmp_path: Path) -> None:
-    summary = run_suite("adaptation", "smoke", 1, tmp_path)
+def test_a_smoke_run(smoke: Callable[[str], dict[str, Any]]) -> None:
+    summary = smoke("adaptation")
     assert summary["failed"] == []
     assert set(summary["tasks"]) == {"as-trained"}
     for rows in summary["tasks"].values():
@@ -19,7 +19,7 @@ def test_a_smoke_run(tmp_path: Path) -> None:
             assert row["success"]["interval"][0] <= row["success"]["rate"] <= row["success"]["interval"][1]
         assert rows[0]["difference"]["mean"] == 0.0
     assert "as-trained" in adaptation.as_text(summary)
-    assert (tmp_path / "adaptation" / "summary.png").stat().st_size > 10_000
+    assert (summary["out"] / "adaptation" / "summary.png").stat().st_size > 10_000
     uncertainty = [cell["uncertainty"]["cluster"] for cell in summary["cells"]]
     assert len({tuple(values) for values in uncertainty}) > 1  # adaptation changes what is driven
 

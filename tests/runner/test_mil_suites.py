@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from entroreg.benchmarks.bench import as_text, run_suite
+from entroreg.benchmarks.bench import as_text
 from entroreg.benchmarks.cells import Cell, write_result
 from entroreg.benchmarks.mil import report
 from entroreg.benchmarks.mil_speed import measuring, methods
@@ -18,17 +19,17 @@ from entroreg.benchmarks.mil_speed.measuring import Bags, bag_step, rounds_of
 from entroreg.benchmarks.suites import mil, mil_speed
 
 
-def test_a_whole_run_of_mil(tmp_path: Path) -> None:
-    summary = run_suite("mil", "smoke", 2, tmp_path)
+def test_a_whole_run_of_mil(smoke: Callable[[str], dict[str, Any]]) -> None:
+    summary = smoke("mil")
     assert summary["failed"] == []
     assert list(summary["methods"]["drawn"]) == list(mil.SMOKE["drawn"].methods)
-    assert (tmp_path / "mil" / "summary.png").stat().st_size > 10_000
+    assert (summary["out"] / "mil" / "summary.png").stat().st_size > 10_000
     row = summary["methods"]["drawn"]["abmil+aem"]
     scores = {cell["method"]: cell for cell in summary["cells"]}
     difference = scores["abmil+aem"]["metrics"]["auroc"] - scores["abmil+none"]["metrics"]["auroc"]
     assert row["difference"]["auroc"] == [pytest.approx(difference)]
     assert scores["abmil+aem"]["attention"]["instance_auroc_bags"] > 0
-    again = run_suite("mil", "smoke", 1, tmp_path)  # nothing is run twice, and the data are not made twice
+    again = smoke("mil")  # nothing is run twice, and the data are not made twice
     assert again["cells"] == summary["cells"]
 
 
@@ -69,8 +70,8 @@ def test_every_cell_has_its_settings() -> None:
     assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
 
 
-def test_a_whole_run_of_mil_speed(tmp_path: Path) -> None:
-    summary = run_suite("mil-speed", "smoke", 1, tmp_path)
+def test_a_whole_run_of_mil_speed(smoke: Callable[[str], dict[str, Any]]) -> None:
+    summary = smoke("mil-speed")
     assert summary["failed"] == []
     timed, huge = summary["cells"]
     turns = zip(timed["rounds"]["loop"], timed["rounds"]["entroreg"], strict=True)
@@ -78,7 +79,7 @@ def test_a_whole_run_of_mil_speed(tmp_path: Path) -> None:
     assert timed["methods"]["loop"]["time_over_entroreg"]["median"] == pytest.approx(ratios[1], abs=1e-3)
     assert set(huge["bags"]) == {"streamed", "whole"}
     assert "the matrix products alone" in as_text(summary)
-    json.dumps(summary)
+    json.dumps(summary, default=str)
 
 
 def test_methods_have_one_gradient() -> None:

@@ -112,13 +112,14 @@ def test_a_picture_has_a_line_for_each_control(tmp_path: Path) -> None:
 
 def test_the_presets_have_every_control_and_seed() -> None:
     assert len(rlvr.cells("small")) == 8 * 5
-    assert {cell.method for cell in rlvr.cells("smoke")} == set(rlvr.CONTROLS)
+    assert {cell.method for cell in rlvr.cells("smoke")} == set(rlvr.SMOKE_CONTROLS)
+    assert {cell.method for cell in rlvr.cells("small")} == set(rlvr.CONTROLS)
     assert all(cell.task == "addition-2" for cell in rlvr.cells("paper"))
 
 
 def test_all_controls_of_a_seed_start_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
-    cells = [cell for cell in rlvr.cells("smoke") if cell.method in ("none", "kl-cov")]
+    cells = [cell for cell in rlvr.cells("smoke") if cell.method in ("none", "clip-cov")]
     for cell in cells:
         cell.folder(tmp_path).mkdir(parents=True)
         rlvr.run(cell, cell.folder(tmp_path))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
-from entroreg.benchmarks.bench import as_text, run_suite
+from entroreg.benchmarks.bench import as_text
 from entroreg.benchmarks.token_entropy import methods
 from entroreg.benchmarks.token_entropy.measuring import Task, largest_errors, peak_megabytes, rounds_of
 
 
-def test_a_whole_run(tmp_path: Path) -> None:
-    summary = run_suite("token-entropy", "smoke", 1, tmp_path)
+def test_a_whole_run(smoke: Callable[[str], dict[str, Any]]) -> None:
+    summary = smoke("token-entropy")
     assert [cell["task"] for cell in summary["cells"]] == ["64x1k-float32", "fused-64x1kx32-float32"]
     assert summary["failed"] == []
     for cell in summary["cells"]:

@@ -9,10 +9,10 @@ from entroreg.benchmarks.bench_folder import Launch, seconds_of
 from entroreg.benchmarks.cells import Cell, is_done
 from entroreg.benchmarks.suites import MINUTES
 
-__all__ = ["estimate"]
+__all__ = ["time_left"]
 
 
-def estimate(launch: Launch, cells: Sequence[Cell], out: Path, jobs: int) -> str:
+def time_left(launch: Launch, cells: Sequence[Cell], out: Path, jobs: int, of_preset: int) -> str:
     """Return a line that says how many cells there are and about how long the rest takes.
 
     Args:
@@ -20,6 +20,7 @@ def estimate(launch: Launch, cells: Sequence[Cell], out: Path, jobs: int) -> str
         cells: that are asked for.
         out: folder of all runs.
         jobs: cells at once.
+        of_preset: how many cells the whole preset has.
     """
     done = [cell for cell in cells if is_done(cell.folder(out))]
     left = len(cells) - len(done)
@@ -31,7 +32,7 @@ def estimate(launch: Launch, cells: Sequence[Cell], out: Path, jobs: int) -> str
         minutes = sum(seconds_of(cell.folder(out)) for cell in done) / len(done) * left / 60
         source = "by those that are done"
     elif own is not None:
-        minutes, source = own * left / len(cells), "by the suite's own figure, of two cores"
+        minutes, source = own * left / of_preset, "by the suite's own figure, of two cores"
     else:
         return f"{head}; how long they take is not known before the first is done"
     return f"{head}; the rest takes about {_duration(minutes / min(jobs, left))} with {jobs} at once, {source}"
