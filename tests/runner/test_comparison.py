@@ -305,6 +305,7 @@ def test_changes_as_json(folders: tuple[str, str], capsys: pytest.CaptureFixture
         "method": "up",
         "quantity": "return of the greedy policy",
         "unit": "",
+        "is_ratio": False,
         "a": 1.0,
         "b": 2.0,
         "seeds": ["2 of 2 seeds", "2 of 2 seeds"],

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binom, mannwhitneyu, trim_mean
 
-from entroreg.benchmarks.differences import Difference, Ratio, difference, paired_difference, paired_ratio
+from entroreg.benchmarks.differences import Difference, Ratio, difference, paired_difference, paired_ratio, ratio
 from entroreg.benchmarks.profiles import performance_profile, performance_profile_interval
 from entroreg.benchmarks.statistics import (
     Interval,
@@ -374,11 +374,38 @@ def test_the_interval_of_a_difference_is_that_of_every_pair_of_resamples() -> No
     assert found == Difference(1.5, Interval(*expected))
 
 
-def test_the_paired_interval_of_another_statistic_is_that_of_the_differences() -> None:
-    x, y = _rng(1).normal(size=(8, 2)), _rng(2).normal(size=(8, 2))
+def test_the_paired_difference_of_another_statistic_resamples_pairs() -> None:
+    x, y = _rng(1).normal(size=(8, 1)), _rng(2).normal(size=(8, 1))
     found = paired_difference(x, y, iqm, confidence=0.8, resamples=100, rng=_rng())
-    assert found.difference == iqm(x - y)
-    assert found.interval == stratified_bootstrap_interval(x - y, confidence=0.8, resamples=100, rng=_rng())
+    assert found.difference == iqm(x) - iqm(y)
+    draws = _rng().integers(8, size=(100, 8, 1))[:, :, 0]
+    differences = [iqm(x[rows]) - iqm(y[rows]) for rows in draws]
+    assert found.interval == pytest.approx(np.quantile(differences, [0.1, 0.9]), abs=1e-12)
+
+
+@given(
+    st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9),
+    st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9),
+    st.floats(0.01, 100),
+)
+def test_the_ratio_of_times_apart_is_that_of_the_medians(x: list[float], y: list[float], scale: float) -> None:
+    found = ratio(x, y, resamples=50, rng=_rng())
+    assert found.ratio == pytest.approx(statistics.median(x) / statistics.median(y), rel=1e-12)
+    faster = ratio([scale * time for time in x], y, resamples=50, rng=_rng())
+    assert faster.ratio == pytest.approx(scale * found.ratio, rel=1e-9)
+    if found.interval is None:
+        assert min(len(x), len(y)) == 1
+        return
+    assert min(x) / max(y) * (1 - 1e-9) <= found.interval.low <= found.interval.high <= max(x) / min(y) * (1 + 1e-9)
+    assert faster.interval == pytest.approx([scale * end for end in found.interval], rel=1e-9)
+
+
+def test_the_interval_of_a_ratio_by_hand() -> None:
+    # Medians of two resampled from two: the lower, the middle, the higher, with chances 1/4, 1/2, 1/4.
+    found = ratio([1.0, 3.0], [1.0, 1.0], confidence=0.6, resamples=40_000, rng=_rng())
+    assert found == Ratio(2.0, Interval(pytest.approx(1.0), pytest.approx(3.0)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"x must be positive and finite, got 0\.0 at index 1"):
+        ratio([1.0, 0.0], [1.0], rng=_rng())
 
 
 _TIMES = st.lists(st.tuples(*[st.floats(1e-6, 1e6)] * 2), min_size=1, max_size=9)

@@ -121,25 +121,27 @@ def _take(cell: Cell, out: Path, seconds: float) -> None:
 
 def test_estimates(tmp_path: Path) -> None:
     launch, cells = Launch("sac", "small"), sac.cells("small")
+
+    def left(jobs: int) -> str:
+        return time_left(launch, cells, tmp_path, jobs, 20)
+
     head = "suite sac, preset small: 20 cells, "
     own = ", by the suite's own figure, of two cores"
-    assert time_left(launch, cells, tmp_path, 1) == f"{head}0 done; the rest takes about 60 min with 1 at once{own}"
-    assert time_left(launch, cells, tmp_path, 3) == f"{head}0 done; the rest takes about 20 min with 3 at once{own}"
+    assert left(1) == f"{head}0 done; the rest takes about 60 min with 1 at once{own}"
+    assert left(3) == f"{head}0 done; the rest takes about 20 min with 3 at once{own}"
     by = ", by those that are done"
     _take(cells[0], tmp_path, 100)
     _take(cells[5], tmp_path, 300)
-    assert time_left(launch, cells, tmp_path, 2) == f"{head}2 done; the rest takes about 30 min with 2 at once{by}"
+    assert left(2) == f"{head}2 done; the rest takes about 30 min with 2 at once{by}"
     # never more at once than there are cells left
-    assert time_left(launch, cells, tmp_path, 90) == f"{head}2 done; the rest takes about 3 min with 90 at once{by}"
+    assert left(90) == f"{head}2 done; the rest takes about 3 min with 90 at once{by}"
     _take(cells[6], tmp_path, 2000)
-    assert (
-        time_left(launch, cells, tmp_path, 1) == f"{head}3 done; the rest takes about 3.8 hours with 1 at once{by}"
-    )
+    assert left(1) == f"{head}3 done; the rest takes about 3.8 hours with 1 at once{by}"
     for cell in cells:
         if not cell.folder(tmp_path).exists():
             _take(cell, tmp_path, 1)
-    assert time_left(launch, cells, tmp_path, 1) == f"{head}20 done"
-    unknown = time_left(Launch("toybench.suite", "paper"), cells, tmp_path / "none", 1)
+    assert left(1) == f"{head}20 done"
+    unknown = time_left(Launch("toybench.suite", "paper"), cells, tmp_path / "none", 1, 20)
     assert unknown == (
         "suite toybench.suite, preset paper: 20 cells, 0 done; "
         "how long they take is not known before the first is done"
@@ -147,7 +149,7 @@ def test_estimates(tmp_path: Path) -> None:
 
 
 def test_an_estimate_of_some_cells_is_a_share_of_the_whole(tmp_path: Path) -> None:
-    found = time_left(Launch("sac", "small", whole=False), sac.cells("small")[:5], tmp_path, 1)
+    found = time_left(Launch("sac", "small", whole=False), sac.cells("small")[:5], tmp_path, 1, 20)
     assert "the rest takes about 15 min with 1 at once" in found
 
 
