@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -101,6 +100,8 @@ def _cpu() -> str | None:
 
 
 def _version(package: str) -> str | None:
+    import importlib.metadata  # here and below: a cell of a launch that has collected shall not pay for it
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -129,6 +130,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 def _installed_commit() -> str | None:
     """The commit that pip recorded when it installed from a repository's address."""
+    import importlib.metadata
+
     try:
         text = importlib.metadata.distribution("entroreg").read_text("direct_url.json")
     except importlib.metadata.PackageNotFoundError:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from entroreg.benchmarks.cells import Cell, failures_as_text, gather_results, write_result
 from entroreg.benchmarks.readings import Quantity, Reading, of_rounds
 
@@ -62,6 +60,8 @@ def readings(cell: Mapping[str, Any]) -> list[Reading]:
 
 def as_text(summary: Mapping[str, Any]) -> str:
     """Return a summary as lines for a terminal."""
+    import numpy as np  # here: a trivial cell shall not pay for it
+
     lines = [f"suite overhead, preset {summary['preset']}: one after the other, ms of each, median [min, max]"]
     for cell in summary["cells"]:
         lines.append(f"{cell['task']}, {len(cell['rounds'][CELL])} rounds")
