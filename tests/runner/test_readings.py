@@ -89,9 +89,17 @@ _LEARNING = _named(
 _ROBUST = ("grid_mean", "grid_worst", "nominal", "fresh_adversary")
 _ATTACKED = "accuracy under the strongest attack"
 
+
+def _in_ms(rounds: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: [1e3 * seconds for seconds in turns] for name, turns in rounds.items()}
+
+
 BY_HAND: dict[str, Callable[[Cell], Values]] = {
     "sac": _LEARNING,
     "sac-mujoco": _LEARNING,
+    "overhead": lambda c: _turns(
+        "one of it", {name: [1e3 * s for s in turns] for name, turns in c["rounds"].items()}
+    ),
     "sac-speed": lambda c: (
         _turns("training step", c["rounds"]["step_ms"]) + _turns("update", c["rounds"]["update_ms"])
     ),
@@ -154,9 +162,12 @@ def test_which_values_are_better() -> None:
         summary = _summary(name)
         for row in measurements(load_suite(summary["suite"]), summary):
             lower |= {row.quantity.name} if row.quantity.better == "lower" else set()
-            assert (row.quantity.over == "round") == ("speed" in name or name.startswith(("curriculum", "token")))
+            assert (row.quantity.over == "round") == (
+                "speed" in name or name.startswith(("curriculum", "overhead", "token"))
+            )
             assert row.quantity.is_time == (row.quantity.unit in ("ms", "us", "s", "1/s"))
     assert lower == {
+        "one of it",
         "training step",
         "update",
         "decision",
