@@ -181,7 +181,7 @@ def _commits(cells: Iterable[Cell], out: Path) -> dict[str, int]:
 
 
 def summaries_in(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the summaries of a folder, by name: of suites that ran there, and of files that hold one.
+    """Return the summaries of a folder, by name: of suites that ran there, and of files that hold one; ours first.
 
     Args:
         folder: the --out of ``bench run``, summarised anew; or one with summaries as files, such as the committed
@@ -199,7 +199,8 @@ def summaries_in(folder: Path) -> dict[str, dict[str, Any]]:
             found[path.stem] = summary
     if not found:
         raise UserError(f"{folder} must hold results of 'entroreg bench run', got none: give its --out folder")
-    return found
+    order = {name: index for index, name in enumerate(SUITES)}
+    return dict(sorted(found.items(), key=lambda item: (order.get(item[1]["suite"], len(order)), item[0])))
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -80,7 +80,7 @@ def test_committed_page_shows_what_is_asked_of_it(committed):
         [cell["score"] for cell in sac["cells"] if cell["method"] == name]
         for name in ("entroreg-discrete-sac", "sb3-dqn")
     )
-    assert f"entroreg-discrete-sac {trim_mean(ours, 0.25):.1f}" in text
+    assert f"CartPole-v1, return of the greedy policy: entroreg-discrete-sac {trim_mean(ours, 0.25):g} [" in text
     assert f"better by {trim_mean(ours, 0.25) - trim_mean(theirs, 0.25):.0f}" in text
     assert "(5 of 5 seeds each)" in text
     assert "times as fast" in text
