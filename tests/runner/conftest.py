@@ -36,7 +36,7 @@ def cells(preset):
 def run(cell, folder):
     (folder / "pid").write_text(str(os.getpid()))
     if cell.method == "brief":
-        time.sleep(0.05)
+        time.sleep(0.2)
     if cell.method == "endless":
         time.sleep(600)
     if cell.method == "odd" and cell.seed % 2:

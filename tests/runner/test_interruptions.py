@@ -71,18 +71,24 @@ def _running(out: Path, toy: str, *arguments: str, cells: int = 1) -> Iterator[s
 def test_killed_at_any_moment_it_ends_as_if_undisturbed(
     tmp_path: Path, toy: str, monkeypatch: pytest.MonkeyPatch, kills: int
 ) -> None:
-    monkeypatch.setenv("TOY_METHODS", "brief,quick")
-    monkeypatch.setenv("TOY_SEEDS", "6")
+    monkeypatch.setenv("TOY_METHODS", "brief")
+    monkeypatch.setenv("TOY_SEEDS", "12")
     out = tmp_path / "killed"
     chance = random.Random(kills)
     written: dict[Path, tuple[int, int]] = {}
-    for _ in range(kills):
+    in_the_middle = 0
+    for index in range(kills):
         with _started("bench", "run", toy, "--jobs", "2", "--out", str(out)) as process:
-            time.sleep(chance.uniform(0.3, 3.0))
+            if index % 3:  # while cells run; else while the runner starts
+                before = len(list(out.rglob("result.json")))
+                _wait_until(lambda b=before: len(list(out.rglob("result.json"))) > b or process.poll() is not None)
+            time.sleep(chance.uniform(0.0, 0.3))
+            in_the_middle += process.poll() is None
             process.kill()
         for path in out.rglob("result.json"):
             now = (path.stat().st_mtime_ns, path.stat().st_ino)
             assert written.setdefault(path, now) == now  # no cell is done twice
+    assert in_the_middle > kills / 2
     assert main(["bench", "run", toy, "--jobs", "2", "--out", str(out)]) == 0
     assert all((path.stat().st_mtime_ns, path.stat().st_ino) == was for path, was in written.items())
     assert main(["bench", "run", toy, "--jobs", "2", "--out", str(tmp_path / "undisturbed")]) == 0
