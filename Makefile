@@ -41,12 +41,12 @@ conformance-compiled: $(INSTALLED)  ## the same tests with each agent's update c
 	$(BIN)/python tests/conformance/run.py compiled
 
 bench-small: $(INSTALLED)  ## every suite at preset small into benchmarks/results, resumable, some eight hours
-	$(BIN)/entroreg bench run all --preset small --jobs 2 --out runs/small
+	code=0; $(BIN)/entroreg bench run all --preset small --jobs 2 --out runs/small || code=$$?; \
 	for folder in runs/small/*/; do \
 		test ! -f $$folder/summary.json || cp $$folder/summary.json \
 			benchmarks/results/$$(basename $$folder | tr - _)_small.json; \
-	done
-	$(BIN)/entroreg report benchmarks/results --out benchmarks/results/report
+	done; \
+	$(BIN)/entroreg report benchmarks/results --out benchmarks/results/report || code=$$?; exit $$code
 
 test-slow: $(INSTALLED)  ## minutes of training, statistical claims, the wheel
 	$(BIN)/python -m pytest -m slow -rP

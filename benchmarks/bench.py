@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,19 @@ from typing import Any
 from entroreg.atomic import write_json
 from entroreg.benchmarks import provenance
 from entroreg.benchmarks.bench_folder import Launch, Preset, held, launches_in
-from entroreg.benchmarks.cells import Cell, Suite, failed_cells, failures_as_text, is_done, read_result
+from entroreg.benchmarks.cells import (
+    Cell,
+    Suite,
+    failed_cells,
+    failures_as_text,
+    gather_results,
+    is_done,
+    read_result,
+)
 from entroreg.benchmarks.errors import UserError, unknown_name
+from entroreg.benchmarks.estimates import centre
 from entroreg.benchmarks.local_processes import local_executor
+from entroreg.benchmarks.readings import Measurement, measurements
 from entroreg.benchmarks.runner import CellOutcome, run_cells
 from entroreg.benchmarks.scores import line_of, score_row
 from entroreg.benchmarks.selection import Selection, selected, with_seeds
@@ -35,6 +48,8 @@ def load_suite(name: str) -> Suite:
         UserError: there is none; the nearest one is named.
     """
     if "." in name:
+        if os.getcwd() not in sys.path:  # a command has no current folder there, python -m has
+            sys.path.insert(0, os.getcwd())
         try:
             own: Suite = importlib.import_module(name)
         except (ImportError, SyntaxError, TypeError) as error:
@@ -138,18 +153,25 @@ def run_launch(
         note(text if outcome.error is None else f"{text}: {outcome.error} (see {outcome.folder / 'stderr.log'})")
 
     folder = suite_folder(asked, out)
+    # The executor first: where it cannot be had, nothing is written.
+    with start(jobs) as executor, _as_user_errors(out), held(folder, launch) as joined:
+        note(time_left(launch, asked, out, jobs, len(suite.cells(launch.preset))))
+        run_cells(asked, suite.run, out, executor=executor, on_finished=told)
+    summary = summarised(joined, out)
+    write_json(folder / SUMMARY, summary)
+    if hasattr(suite, "plot") and summary["cells"]:
+        suite.plot(summary, folder / "summary.png")
+    return summary
+
+
+@contextmanager
+def _as_user_errors(out: Path) -> Iterator[None]:
     try:
-        with held(folder, launch) as joined:
-            note(time_left(launch, asked, out, jobs, len(suite.cells(launch.preset))))
-            with start(jobs) as executor:
-                run_cells(asked, suite.run, out, executor=executor, on_finished=told)
-            summary = summarised(joined, out)
-            write_json(folder / SUMMARY, summary)
-            if hasattr(suite, "plot") and summary["cells"]:
-                suite.plot(summary, folder / "summary.png")
-            return summary
-    except (ValueError, PermissionError, NotADirectoryError, FileExistsError) as error:
+        yield
+    except ValueError as error:  # a folder that holds something else
         raise UserError(str(error)) from error
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"{out} must be a folder that can be written, got {error}: choose another --out") from error
 
 
 def suite_folder(cells: list[Cell], out: Path) -> Path:
@@ -212,7 +234,7 @@ def _summary_file(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} must hold JSON, got {error}: remove it") from error
+        raise UserError(f"{path} must hold JSON, got {error}: move it out of the folder") from error
     return found if isinstance(found, dict) and {"suite", "preset", "cells", "failed"} <= set(found) else None
 
 
@@ -224,11 +246,13 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
         out: folder of all runs.
 
     Returns:
-        ``tasks``: for each task a list of rows with method, done, seeds, iqm, interval and scores, and the
-        probability that the task's first method beats the other; ``cells``: every result with its task, method and
+        ``tasks``, if every result has a score: for each task a list of rows with method, done, seeds, iqm, interval
+        and scores, and the probability that the task's first method beats the other; ``cells``: every result with its task, method and
         seed; ``failed``: folders of the cells without a result.
     """
     done = [(cell, read_result(cell.folder(out))) for cell in cells if is_done(cell.folder(out))]
+    if any("score" not in result for _, result in done):  # a suite that says what it measured in readings
+        return gather_results(cells, out)
     tasks: dict[str, list[dict[str, Any]]] = {}
     for task, method in dict.fromkeys((cell.task, cell.method) for cell in cells):
         seeds = sum((cell.task, cell.method) == (task, method) for cell in cells)
@@ -250,13 +274,20 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
 
 def as_text(summary: dict[str, Any]) -> str:
     """Return a summary as lines for a terminal, in the suite's own form where it has one."""
-    own = getattr(load_suite(summary["suite"]), "as_text", None) if summary["suite"] in SUITES else None
-    return _scores_as_text(summary) if own is None else str(own(summary))
+    own = getattr(load_suite(summary["suite"]), "as_text", None)
+    if own is not None:
+        return str(own(summary))
+    head = f"suite {summary['suite']}, preset {summary['preset']}: IQM over seeds, 95 % bootstrap interval"
+    if "tasks" not in summary:
+        lines = [_reading_line(row) for row in measurements(load_suite(summary["suite"]), summary)]
+    else:
+        lines = []
+        for task, rows in summary["tasks"].items():
+            lines += [task, *(line_of(row) for row in rows)]
+    return "\n".join([head, *lines, *failures_as_text(summary["failed"])])
 
 
-def _scores_as_text(summary: dict[str, Any]) -> str:
-    lines = [f"suite {summary['suite']}, preset {summary['preset']}: IQM over seeds, 95 % bootstrap interval"]
-    for task, rows in summary["tasks"].items():
-        lines.append(task)
-        lines += [line_of(row) for row in rows]
-    return "\n".join(lines + failures_as_text(summary["failed"]))
+def _reading_line(row: Measurement) -> str:
+    value = centre(row)
+    shown = "" if value is None else f"   {value:.4g} {row.quantity.unit}".rstrip()
+    return f"  {row.task:24} {row.method:24} {row.quantity.name}: {row.count}{shown}"

@@ -140,7 +140,10 @@ def state_of(folder: Path) -> State:
     return "stopped" if folder.exists() else "waiting"
 
 
-def seconds_of(folder: Path) -> float:
-    """Return how long a cell took that is done, from its begin to its result."""
-    started = datetime.fromisoformat(json.loads((folder / "meta.json").read_bytes())["started"])
+def seconds_of(folder: Path) -> float | None:
+    """Return how long a cell took that is done, from its begin to its result, None where no begin is known."""
+    try:
+        started = datetime.fromisoformat(json.loads((folder / "meta.json").read_bytes())["started"])
+    except (FileNotFoundError, KeyError, ValueError):
+        return None
     return max(0.0, (folder / RESULT).stat().st_mtime - started.timestamp())

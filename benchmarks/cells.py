@@ -202,8 +202,10 @@ def error_of(folder: Path) -> str | None:
 
 
 def failures_as_text(failed: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the lines that name the folders of failed cells, none where nothing failed."""
+    """Return the lines that name the folders of cells that failed or are not done, none where all are."""
     if not failed:
         return []
-    lines = [f"  {cell['folder']}: {cell['error'] or 'not run'}" for cell in failed]
-    return [f"failed: {len(failed)} cells; each folder has a stderr.log", *lines]
+    begun = [f"  {cell['folder']}: {cell['error']}" for cell in failed if cell["error"] is not None]
+    rest = [f"  {cell['folder']}" for cell in failed if cell["error"] is None]
+    lines = [f"failed: {len(begun)} cells; each folder has a stderr.log", *begun] if begun else []
+    return lines + ([f"not done: {len(rest)} cells; run again to go on", *rest] if rest else [])

@@ -20,6 +20,9 @@ from entroreg.benchmarks.statistics import Interval, iqm
 
 __all__ = ["Change", "as_text", "changes", "is_regression", "to_json"]
 
+FEWEST = 3
+"""Values of each run that a regression takes."""
+
 Verdict = Literal["better", "worse", "faster", "slower", "failed", "no difference shown", "only in A", "only in B"]
 
 
@@ -49,6 +52,8 @@ class Change:
     """``b`` minus ``a``, or their ratio."""
     interval: Interval | None
     """Of the change, 95 %; None where a run has fewer than two seeds."""
+    few: bool
+    """Whether a run has fewer than three values, of which an interval says little."""
     verdict: Verdict
     """A change is shown where the interval leaves out none and the change is above the tolerance."""
 
@@ -58,7 +63,8 @@ def changes(
 ) -> list[Change]:
     """Return what changed from run A to run B, in the order of A.
 
-    Scores of the same seed are compared in pairs. Of many comparisons one in twenty shows a change that is none.
+    Where both runs have the same seeds, scores are compared in pairs. Between equal things a change is shown about
+    once in 20 comparisons with ten seeds, in 10 with five, in 4 with three, in 2 with two.
 
     Args:
         a: summaries by name, as ``bench.summaries_in`` returns them.
@@ -80,8 +86,8 @@ def changes(
 
 
 def is_regression(change: Change) -> bool:
-    """Whether a change is for the worse; a method that B no longer finishes is one too."""
-    return change.verdict in ("worse", "slower", "failed", "only in A")
+    """Whether a change is for the worse and from enough values; a method that B no longer finishes is one too."""
+    return change.verdict in ("failed", "only in A") or (change.verdict in ("worse", "slower") and not change.few)
 
 
 _Key = tuple[tuple[str, str], str, str, str, str]  # (suite, preset), the summary's name, task, method, quantity
@@ -118,6 +124,7 @@ def _change(key: _Key, a: Measurement | None, b: Measurement | None, tolerance: 
         seeds=("none" if a is None else a.count, "none" if b is None else b.count),
         change=None if found is None else found[0],
         interval=None if found is None else found[1],
+        few=any(row is None or len(row.values) < FEWEST for row in (a, b)),
         verdict=_verdict(a, b, found, tolerance),
     )
 
@@ -184,4 +191,5 @@ def _line(row: Change) -> str:
     change = "" if row.change is None else f"x{row.change:.3g}" if row.is_ratio else f"{row.change:+.3g}"
     seeds = row.seeds[0] if row.seeds[0] == row.seeds[1] else f"{row.seeds[0]} and {row.seeds[1]}"
     unit = f" {row.unit}" if row.unit else ""
-    return f"  {row.method:24} {row.quantity}: {values}{unit}   {change}{ends}   {row.verdict} ({seeds})"
+    few = ", too few to tell" if row.few else ""
+    return f"  {row.method:24} {row.quantity}: {values}{unit}   {change}{ends}   {row.verdict} ({seeds}{few})"

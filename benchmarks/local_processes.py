@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -23,6 +24,7 @@ __all__ = ["LocalProcesses", "cores", "local_executor"]
 _CONTEXT = multiprocessing.get_context("spawn")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GPUS = "CUDA_VISIBLE_DEVICES"
+_LOOK_SECONDS = 0.2
 
 
 def local_executor(jobs: int, threads: int | None = None) -> WaitingExecutor:
@@ -35,7 +37,10 @@ def local_executor(jobs: int, threads: int | None = None) -> WaitingExecutor:
     Raises:
         ValueError: ``jobs`` is less than 1.
     """
-    share = max(1, cores() // max(1, jobs)) if threads is None else threads
+    if threads is None:  # what the user has set stays
+        share = {name: str(max(1, cores() // max(1, jobs))) for name in _THREADS if name not in os.environ}
+    else:
+        share = dict.fromkeys(_THREADS, str(threads))
     return WaitingExecutor(LocalProcesses(environments(jobs, share, visible_gpus())), jobs)
 
 
@@ -56,17 +61,16 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def environments(jobs: int, threads: int, gpus: list[str]) -> list[dict[str, str]]:
+def environments(jobs: int, share: dict[str, str], gpus: list[str]) -> list[dict[str, str]]:
     """Return what each of some processes that run at once finds in its environment.
 
     GPUs are dealt out in turn: more processes than GPUs share them, and with fewer a process has several.
 
     Args:
         jobs: processes at once.
-        threads: of each; what the user has set stays.
+        share: variables of each.
         gpus: to share out.
     """
-    share = {name: str(threads) for name in _THREADS if name not in os.environ}
     if not gpus:
         return [share] * jobs
     dealt = [gpus[job::jobs] or [gpus[job % len(gpus)]] for job in range(jobs)]
@@ -94,12 +98,9 @@ class LocalProcesses:
         try:
             process, answers = self._start(environment, function, arguments)
             try:
-                failed, answer = answers.recv()
-            except EOFError:
-                process.join()
-                raise WorkerDiedError(_how(process.exitcode)) from None
+                failed, answer = _answer(process, answers)
             finally:
-                process.join()
+                _end(process)
                 self._running.discard(process)
             if failed:
                 raise answer
@@ -116,8 +117,8 @@ class LocalProcesses:
             for process in running:
                 process.terminate()
             deadline = time.monotonic() + GRACE_SECONDS
-            for process in running:
-                wait([process.sentinel], max(0.0, deadline - time.monotonic()))
+            while any(process.exitcode is None for process in running) and time.monotonic() < deadline:
+                time.sleep(_LOOK_SECONDS / 10)
         finally:  # also at a second Ctrl-C
             for process in running:
                 process.kill()
@@ -154,8 +155,35 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _answer(process: BaseProcess, answers: Connection) -> tuple[bool, Any]:
+    """Return what a process answers: whether it failed, and the value or the error."""
+    # Its end is looked for as well: children that it forked keep its pipes open.
+    while not answers.poll(_LOOK_SECONDS):
+        if process.exitcode is not None and not answers.poll():
+            raise WorkerDiedError(_how(process.exitcode))
+    try:
+        answer: tuple[bool, Any] = answers.recv()
+    except EOFError:
+        process.join()
+        raise WorkerDiedError(_how(process.exitcode)) from None
+    return answer
+
+
+def _end(process: BaseProcess) -> None:
+    """Wait for a process, and end the children that it left: they hold its lock."""
+    with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
+        if process.pid is not None and process.exitcode is None:
+            os.waitid(
+                os.P_PID, process.pid, os.WEXITED | os.WNOWAIT
+            )  # as long as it is not reaped, its number is its own
+        if process.pid is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+
+
 def _work(writer: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
+    os.setpgrp()  # so that what it forks can be ended with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         answer = (False, function(*arguments))
@@ -169,7 +197,7 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # this is a child
     wait([parent.sentinel])
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _how(exit_code: int | None) -> str:

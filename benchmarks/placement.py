@@ -28,17 +28,20 @@ class Placement:
     """With ray: of a cluster that runs, such as auto; one is started here if left out."""
     partition: str | None = None
     """With slurm: the partition."""
-    minutes: int = 1440
-    """With slurm: after which a cell's job is ended."""
+    minutes: int | None = None
+    """With slurm: after which a cell's job is ended; a day if left out."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
-        if self.gpus < 0 or self.minutes < 1:
-            raise ValueError(f"gpus must be at least 0 and minutes 1, got {self.gpus}, {self.minutes}")
+        if self.gpus < 0:
+            raise ValueError(f"gpus must be at least 0, got {self.gpus}")
+        if self.minutes is not None and self.minutes < 1:
+            raise ValueError(f"minutes must be at least 1, got {self.minutes}")
         foreign = {
             "gpus": self.gpus and self.executor == "local",
             "address": self.address is not None and self.executor != "ray",
+            "minutes": self.minutes is not None and self.executor != "slurm",
             "partition": self.partition is not None and self.executor != "slurm",
         }
         for name, is_foreign in foreign.items():
@@ -72,7 +75,7 @@ def executor(place: Placement, jobs: int, out: Path) -> Executor:
             out.absolute() / ".submitit",
             threads=place.threads or 1,
             gpus=int(place.gpus),
-            minutes=place.minutes,
+            minutes=place.minutes or 24 * 60,
             partition=place.partition,
         )
     from entroreg.benchmarks.local_processes import local_executor

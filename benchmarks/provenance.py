@@ -76,7 +76,8 @@ def _now() -> str:
 
 def _torch_threads(cpus: int) -> int:
     if "torch" not in sys.modules:  # a cell that needs no torch shall not pay for its import
-        return int(os.environ.get("OMP_NUM_THREADS", cpus))
+        first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        return int(first) if first.isdigit() else cpus
     import torch
 
     return torch.get_num_threads()

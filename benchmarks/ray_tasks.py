@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from entroreg.benchmarks.local_processes import cores
 
 __all__ = ["RayTasks", "ray_executor"]
 
+ANSWER_SECONDS = 5.0
 RETRIES = 1  # of a call whose worker died; the cell's own lock keeps two of them from running at once
 
 
@@ -52,6 +54,8 @@ class RayTasks:
         except ModuleNotFoundError as error:
             raise UserError("Ray runs cells past one machine: pip install 'entroreg[cluster]'", MISSING) from error
         self._ray = ray
+        if address is not None:
+            _require_answer(address)
         self._joined = ray.is_initialized()  # then it is the caller's, and stays
         if not self._joined:
             try:
@@ -63,7 +67,7 @@ class RayTasks:
                     logging_level=logging.ERROR,
                 )
             except ConnectionError as error:
-                raise UserError(f"no Ray cluster at {address}: {error}") from error
+                raise _no_cluster(address, error) from error
         # max_calls: a fresh process for each task. Ray gives a task's libraries as many threads as it has CPUs.
         self._task = ray.remote(max_calls=1, max_retries=RETRIES, num_cpus=threads, num_gpus=gpus)(_run)
         self._lock = threading.Lock()
@@ -99,6 +103,23 @@ class RayTasks:
         if not self._joined:
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would wait for it without end."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon:  # such as auto, for which Ray looks up the address itself
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at {address} ({error}): start one by 'ray start --head', or leave out --address"
+    )
 
 
 def _run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

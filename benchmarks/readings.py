@@ -7,6 +7,7 @@ A suite says what its results hold with three functions of one result, each of w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -123,9 +124,10 @@ def measurements(suite: Suite, summary: Mapping[str, Any]) -> list[Measurement]:
             its = values.setdefault((cell["task"], quantity, method), {})
             further = len(its) if quantity.over == "round" else 0  # those of a second cell follow
             its.update({further + repeat: value for repeat, value in found.items()})
-    missing: dict[tuple[str, str], int] = {}
+    cells = Counter(cell["task"] for cell in summary["cells"])
+    missing: Counter[tuple[str, str]] = Counter()
     for cell in summary["failed"]:
-        missing[cell["task"], cell["method"]] = missing.get((cell["task"], cell["method"]), 0) + 1
+        missing[cell["task"], cell["method"]] += 1
     tasks = list(dict.fromkeys([task for task, *_ in values] + [task for task, _ in missing]))
     quantities = list(dict.fromkeys(quantity for _, quantity, _ in values))
     found = []
@@ -136,7 +138,9 @@ def measurements(suite: Suite, summary: Mapping[str, Any]) -> list[Measurement]:
                 methods += [method for at, method in missing if at == task and method not in methods]
             for method in methods:
                 its = values.get((task, quantity, method), {})
-                lost = missing.get((task, method), 0) if quantity.over == "seed" else 0
+                lost = missing[task, method]
+                if quantity.over == "round":  # as many of each cell, whichever method the cell is named by
+                    lost = sum(count for (at, _), count in missing.items() if at == task) * len(its) // cells[task]
                 found.append(Measurement(task, method, quantity, len(its) + lost, its))
     return found
 

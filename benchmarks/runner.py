@@ -181,8 +181,8 @@ def _run_held(run: RunCell, cell: Cell, folder: Path, launch: _Launch) -> str | 
     (folder / FAILURE).unlink(missing_ok=True)
     write_json(folder / _CONFIG, asdict(cell))
     write_json(folder / _META, _meta(launch))
-    # A worker that is a thread of the launching process shares its stderr with all, so there only tracebacks go.
-    with _open_log(folder) as log, _stderr_to(log, when=launch.process != _process()):
+    # A worker that is a thread of the launching process shares its output with all, so there only tracebacks go.
+    with _open_log(folder) as log, _output_to(log, when=launch.process != _process()):
         try:
             run(cell, folder)
             error = None if is_done(folder) else f"run returned without {RESULT}: it must call write_result"
@@ -200,7 +200,11 @@ def _run_held(run: RunCell, cell: Cell, folder: Path, launch: _Launch) -> str | 
 def _held(folder: Path) -> Iterator[None]:
     """Hold a cell's folder; waits while another process does."""
     with (folder / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that runs {folder}", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -227,21 +231,24 @@ def _open_log(folder: Path) -> IO[str]:
 
 
 @contextlib.contextmanager
-def _stderr_to(log: IO[str], *, when: bool) -> Iterator[None]:
-    """Send this process's stderr to a file, also what C code, child processes and a crash write to it."""
+def _output_to(log: IO[str], *, when: bool) -> Iterator[None]:
+    """Send what this process prints to a file, also what C code, child processes and a crash write."""
     if not when:
         yield
         return
-    sys.stderr.flush()
-    saved = os.dup(2)
-    os.dup2(log.fileno(), 2)
+    streams = (sys.stdout, sys.stderr)
+    saved = [(os.dup(number), number) for number in (1, 2)]
+    for stream, (_, number) in zip(streams, saved, strict=True):
+        stream.flush()
+        os.dup2(log.fileno(), number)
     faulthandler.enable(2)
     try:
         yield
     finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)
+        for stream, (kept, number) in zip(streams, saved, strict=True):
+            stream.flush()
+            os.dup2(kept, number)
+            os.close(kept)
 
 
 def _process() -> tuple[str, int]:

@@ -65,12 +65,15 @@ class SlurmJobs:
         self._executor = executor
         self._lock = threading.Lock()  # submitit's executors are for one thread
         self._running: set[Any] = set()
+        self._stopping = False
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Run a call as a job."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         with self._lock:
+            if self._stopping:
+                raise WorkerDiedError("stopped before it began")
             job = self._executor.submit(function, *arguments)
             self._running.add(job)
         try:
@@ -83,6 +86,7 @@ class SlurmJobs:
 
     def stop(self) -> None:
         """Cancel all jobs; Slurm sends SIGTERM first and SIGKILL after its own time."""
+        self._stopping = True
         with self._lock:
             running = list(self._running)
         for job in running:

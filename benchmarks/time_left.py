@@ -28,11 +28,12 @@ def time_left(launch: Launch, cells: Sequence[Cell], out: Path, jobs: int, of_pr
     if not left:
         return head
     own = MINUTES.get(launch.suite, {}).get(launch.preset)
-    if done:
-        minutes = sum(seconds_of(cell.folder(out)) for cell in done) / len(done) * left / 60
+    took = [seconds for seconds in (seconds_of(cell.folder(out)) for cell in done) if seconds is not None]
+    if took:
+        minutes = sum(took) / len(took) * left / 60
         source = "by those that are done"
     elif own is not None:
-        minutes, source = own * left / of_preset, "by the suite's own figure, of two cores"
+        minutes, source = own * left / of_preset, "by the suite's own figure"
     else:
         return f"{head}; how long they take is not known before the first is done"
     return f"{head}; the rest takes about {_duration(minutes / min(jobs, left))} with {jobs} at once, {source}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from entroreg.benchmarks.cli.running import note, print_table
-from entroreg.benchmarks.errors import OK, RUN_FAILED, STOPPED
+from entroreg.benchmarks.errors import OK, RUN_FAILED, STOPPED, UserError
 from entroreg.benchmarks.placement import Placement
 from entroreg.benchmarks.selection import Selection
 
@@ -42,7 +42,7 @@ class BenchRun:
     out: Path = Path("runs")
     """Folder of all runs; this suite goes to OUT/SUITE."""
     json: bool = False
-    """Print the summary as JSON."""
+    """Print the summary as JSON, with all a list of them."""
 
     def execute(self) -> int:
         """Run and summarise."""
@@ -50,24 +50,34 @@ class BenchRun:
 
     def _run(self) -> int:
         from entroreg.benchmarks import bench
-        from entroreg.benchmarks.placement import executor
         from entroreg.benchmarks.suites import SUITES
 
-        codes = []
-        for name in SUITES if self.suite == EVERY else (self.suite,):
-            most = bench.most_jobs(name) if self.suite == EVERY else self.place.jobs
-            summary = bench.run_suite(
-                name,
-                self.preset,
-                int(min(self.place.jobs, most)),
-                self.out,
-                note=note,
-                seeds=self.seeds,
-                only=None if self.only == Selection() else self.only,
-                start=partial(executor, self.place, out=self.out),
-            )
-            codes.append(_shown(summary, as_json=self.json))
-        return max(codes)
+        chosen = self.only != Selection()
+        if self.suite != EVERY:
+            summary = self._summary(self.suite, self.place.jobs)
+            print(json.dumps(summary)) if self.json else print(bench.as_text(summary))
+            return _code(summary, chosen=chosen)
+        if chosen:
+            raise UserError("task, method and seed are of one suite: name it in place of all")
+        return _all_shown(
+            [partial(self._summary, name, int(min(self.place.jobs, bench.most_jobs(name)))) for name in SUITES],
+            as_json=self.json,
+        )
+
+    def _summary(self, name: str, jobs: int) -> dict[str, Any]:
+        from entroreg.benchmarks import bench
+        from entroreg.benchmarks.placement import executor
+
+        return bench.run_suite(
+            name,
+            self.preset,
+            jobs,
+            self.out,
+            note=note,
+            seeds=self.seeds,
+            only=None if self.only == Selection() else self.only,
+            start=partial(executor, self.place, out=self.out),
+        )
 
 
 @dataclass(frozen=True)
@@ -127,12 +137,31 @@ class BenchVerb:
         return self.verb.execute()
 
 
-def _shown(summary: dict[str, Any], *, as_json: bool) -> int:
-    """Print a summary and return the exit code."""
+def _all_shown(runs: Sequence[Callable[[], dict[str, Any]]], *, as_json: bool) -> int:
+    """Run suite after suite, also where one cannot be run, print the summaries and return the worst exit code."""
     from entroreg.benchmarks.bench import as_text
 
-    print(json.dumps(summary)) if as_json else print(as_text(summary))
-    return RUN_FAILED if summary["failed"] else OK
+    summaries, codes = [], [OK]
+    for run in runs:
+        try:
+            summary = run()
+        except UserError as error:
+            note(f"entroreg: error: {error}")
+            codes.append(error.exit_code)
+            continue
+        summaries.append(summary)
+        codes.append(_code(summary))
+        if not as_json:
+            print(as_text(summary))
+    if as_json:
+        print(json.dumps(summaries))
+    return max(codes)
+
+
+def _code(summary: dict[str, Any], *, chosen: bool = False) -> int:
+    """Return 1 if a cell failed or, unless only some were asked for, is not done."""
+    failed = [cell for cell in summary["failed"] if cell["error"] is not None or not chosen]
+    return RUN_FAILED if failed else OK
 
 
 def _until_stopped(run: Callable[[], int]) -> int:
@@ -213,7 +242,7 @@ class Resume:
     """Folder of all runs of a benchmark, or the run folder of a qarl, rarl, mil or distill training."""
     place: Placement = field(default_factory=Placement)
     json: bool = False
-    """Print the results as JSON."""
+    """Print the result as JSON, of a benchmark folder a list of summaries."""
 
     def execute(self) -> int:
         """Go on."""
@@ -223,12 +252,13 @@ class Resume:
         launches = launches_in(self.folder)
         if not launches:
             return resumed(self.folder, as_json=self.json).execute()
-        return _until_stopped(lambda: max([self._run(launch) for launch in launches.values()]))
+        runs = [partial(self._summary, launch) for launch in launches.values()]
+        return _until_stopped(lambda: _all_shown(runs, as_json=self.json))
 
-    def _run(self, launch: Launch) -> int:
+    def _summary(self, launch: Launch) -> dict[str, Any]:
         from entroreg.benchmarks import bench
         from entroreg.benchmarks.placement import executor
 
         jobs = int(min(self.place.jobs, bench.most_jobs(launch.suite)))
         start = partial(executor, self.place, out=self.folder)
-        return _shown(bench.run_launch(launch, jobs, self.folder, note, start), as_json=self.json)
+        return bench.run_launch(launch, jobs, self.folder, note, start)

@@ -65,7 +65,7 @@ def _suite(summary: Summary, title: str) -> dict[str, Any]:
     return {
         "suite": summary["suite"],
         "title": title,
-        "description": SUITES[summary["suite"]],
+        "description": _description(summary["suite"]),
         "preset": summary["preset"],
         "provenance": provenance,
         "commits": sorted(commit for commit in commits if isinstance(commit, str)),
@@ -142,3 +142,9 @@ def _numbered(names: Sequence[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return numbered
+
+
+def _description(suite: str) -> str:
+    """Return what a suite says of itself; one that is not ours does so in its module's first line."""
+    own = (getattr(load_suite(suite), "__doc__", None) or suite).strip()
+    return SUITES.get(suite, own.partition("\n")[0])

@@ -71,11 +71,10 @@ def test_ray_tries_the_cell_of_a_killed_worker_again(
 def test_a_process_has_its_share_of_threads_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
-    threads = {name: "3" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    assert environments(2, 3, []) == [threads, threads]
-    gpus = [environment["CUDA_VISIBLE_DEVICES"] for environment in environments(3, 3, ["0", "5"])]
+    assert environments(2, {"A": "3"}, []) == [{"A": "3"}, {"A": "3"}]
+    gpus = [environment["CUDA_VISIBLE_DEVICES"] for environment in environments(3, {}, ["0", "5"])]
     assert gpus == ["0", "5", "0"]
-    assert [e["CUDA_VISIBLE_DEVICES"] for e in environments(2, 1, ["0", "1", "2"])] == ["0,2", "1"]
+    assert environments(2, {"A": "1"}, ["0", "1", "2"])[0] == {"A": "1", "CUDA_VISIBLE_DEVICES": "0,2"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert local_processes.visible_gpus() == ["4", "7"]
     with local_executor(2, threads=5) as executor:
@@ -85,8 +84,10 @@ def test_a_process_has_its_share_of_threads_and_gpus(monkeypatch: pytest.MonkeyP
     assert set(threads_and_gpus[1::2]) <= {"4", "7"}
     assert "MKL_NUM_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "9")  # what the user has set stays
-    with local_executor(1, threads=5) as executor:
+    with local_executor(1) as executor:
         assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "9"
+    with local_executor(1, threads=5) as executor:  # but for what is asked for here
+        assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "5"
 
 
 def test_an_error_of_a_call_comes_back_and_a_dead_process_has_a_name() -> None:
@@ -102,6 +103,18 @@ def test_an_error_of_a_call_comes_back_and_a_dead_process_has_a_name() -> None:
         local_executor(1).submit(int, "1", base=2)
 
 
+def _leave_a_child_and_die() -> None:
+    if os.fork() == 0:
+        time.sleep(300)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.timeout(60)
+def test_children_of_a_dead_process_hold_nobody_up() -> None:
+    with local_executor(1) as executor, pytest.raises(WorkerDiedError, match="killed by SIGKILL, perhaps for want"):
+        executor.submit(_leave_a_child_and_die).result()
+
+
 def test_stopped_processes_take_no_further_calls() -> None:
     backend = LocalProcesses([{}])
     backend.stop()
@@ -113,6 +126,7 @@ def test_stopped_processes_take_no_further_calls() -> None:
     ("arguments", "code", "message"),
     [
         (["--executor", "slurm"], 3, "executor slurm needs sbatch, which is not here: run this on a login node"),
+        (["--minutes", "5"], 2, "minutes has no meaning with --executor local: leave it out"),
         (["--gpus", "1"], 2, "gpus has no meaning with --executor local: leave it out"),
         (["--address", "auto"], 2, "address has no meaning with --executor local: leave it out"),
         (["--executor", "ray", "--partition", "a"], 2, "partition has no meaning with --executor ray"),
@@ -135,6 +149,20 @@ def test_what_cannot_be_had_is_said(
     assert main(["bench", "run", toy, "--out", str(tmp_path / "runs"), *arguments]) == code
     assert message in capsys.readouterr().err
     assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nothing_listens_is_refused(
+    tmp_path: Path, toy: str, capsys: pytest.CaptureFixture[str], scheme: str
+) -> None:
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+    arguments = ["bench", "run", toy, "--executor", "ray", "--address", address, "--out", str(tmp_path / "runs")]
+    assert main(arguments) == 2
+    assert f"no Ray cluster answers at {address} (" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()  # nothing is written of a launch that cannot be
 
 
 @pytest.mark.parametrize("package", ["ray", "submitit"])
