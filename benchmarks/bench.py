@@ -247,8 +247,8 @@ def summarise(cells: list[Cell], out: Path) -> dict[str, Any]:
 
     Returns:
         ``tasks``, if every result has a score: for each task a list of rows with method, done, seeds, iqm, interval
-        and scores, and the probability that the task's first method beats the other; ``cells``: every result with its task, method and
-        seed; ``failed``: folders of the cells without a result.
+        and scores, and the probability that the task's first method beats the other; ``cells``: every result with
+        its task, method and seed; ``failed``: as `failed_cells` has it.
     """
     done = [(cell, read_result(cell.folder(out))) for cell in cells if is_done(cell.folder(out))]
     if any("score" not in result for _, result in done):  # a suite that says what it measured in readings

@@ -191,5 +191,5 @@ def _line(row: Change) -> str:
     change = "" if row.change is None else f"x{row.change:.3g}" if row.is_ratio else f"{row.change:+.3g}"
     seeds = row.seeds[0] if row.seeds[0] == row.seeds[1] else f"{row.seeds[0]} and {row.seeds[1]}"
     unit = f" {row.unit}" if row.unit else ""
-    few = ", too few to tell" if row.few else ""
+    few = ", too few to tell" if row.few and row.verdict != "failed" else ""
     return f"  {row.method:24} {row.quantity}: {values}{unit}   {change}{ends}   {row.verdict} ({seeds}{few})"

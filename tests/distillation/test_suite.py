@@ -87,7 +87,7 @@ def test_summary_follows_from_the_cells(tmp_path: Path) -> None:
     assert "seed 2 is void: adversarial training has 0.840 under PGD-20" in text
     assert "autoattack on the first 500" in text
     assert "+2.00 [-1.00, +5.00]" in text
-    assert "failed: 1 cells" in text
+    assert "not done: 1 cells" in text
     assert report.void_seeds("fashion-mnist", {"adversarial": {0: _result(0.8, 0.5, 0.5)}}) == {}
 
 

@@ -176,8 +176,8 @@ def test_a_whole_launch_that_was_broken_off_counts_every_cell(
     assert text[1].split() == ["t/1"]
     assert text[2].startswith("  quick                    1 of 2 seeds   ")
     assert text[4] == "  quick                    0 of 2 seeds"
-    assert text[5] == "failed: 3 cells; each folder has a stderr.log"
-    assert text[7] == f"  {tmp_path / 'toy/quick/t2/seed-0'}: not run"
+    assert text[5] == "not done: 3 cells; run again to go on"
+    assert text[7] == f"  {tmp_path / 'toy/quick/t2/seed-0'}"
     with pytest.raises(KeyboardInterrupt):  # a selection in it makes it no smaller
         run_suite(toy, "smoke", 1, tmp_path, only=Selection(task=("t2",)), start=lambda _jobs: Interrupted(0))
     assert main(["bench", "status", str(tmp_path)]) == 0

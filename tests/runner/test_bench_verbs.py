@@ -75,7 +75,7 @@ def test_all_suites_run_one_after_the_other(
     ]
     assert len(list((tmp_path / "runs").rglob("result.json"))) == 6
     assert main(["bench", "run", "all", "--json", *_out(tmp_path)]) == 0
-    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    first, second = json.loads(capsys.readouterr().out)
     assert (first["suite"], second["suite"], len(second["cells"])) == (*both, 2)
 
 
@@ -83,13 +83,71 @@ def test_a_failure_in_one_of_all_suites_is_told(
     tmp_path: Path, both: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOY_METHODS", "odd")
-    assert main(["bench", "run", "all", "--task", "t/1", *_out(tmp_path)]) == 1
+    assert main(["bench", "run", "all", *_out(tmp_path)]) == 1
     done = {path.parent.relative_to(tmp_path / "runs").as_posix() for path in tmp_path.rglob("result.json")}
-    assert done == {"toy/odd/t%2F1/seed-0", "second/odd/t%2F1/seed-0"}
+    assert done >= {"toy/odd/t%2F1/seed-0", "second/odd/t%2F1/seed-0"}
     (tmp_path / "runs" / "second" / "odd" / "t%2F1" / "seed-1" / "result.json").write_text('{"score": 1.0}')
     shutil.rmtree(tmp_path / "runs" / "toy" / "odd" / "t%2F1" / "seed-1")
     # the first one's code counts, not the last one's
-    assert main(["bench", "run", "all", "--task", "t/1", *_out(tmp_path)]) == 1
+    assert main(["bench", "run", "all", *_out(tmp_path)]) == 1
+
+
+def test_a_suite_that_cannot_run_does_not_keep_the_others_from_it(
+    tmp_path: Path, both: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs" / "toy").mkdir(parents=True)
+    (tmp_path / "runs" / "toy" / "bench.json").write_text('{"format": 99}')
+    assert main(["bench", "run", "all", "--json", *_out(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert "entroreg: error: " in err
+    assert "must be of format 1, got 99" in err
+    assert [summary["suite"] for summary in json.loads(out)] == [both[1]]
+    assert main(["bench", "run", "all", "--task", "t/1", *_out(tmp_path)]) == 2
+    assert "task, method and seed are of one suite: name it in place of all" in capsys.readouterr().err
+
+
+_OWN = """\
+'''A suite of one's own.
+
+And more.
+'''
+from entroreg.benchmarks.cells import Cell, write_result
+from entroreg.benchmarks.readings import Quantity, of_seed
+
+def cells(preset):
+    return [Cell("own", preset, "t", method, seed) for method in ("a", "bb") for seed in range(3)]
+
+def run(cell, folder):
+    print("a line of the cell")
+    write_result(folder, {"length": float(len(cell.method) + cell.seed)})
+
+def readings(cell):
+    return of_seed(cell, {Quantity("length", "m"): cell["length"]})
+"""
+
+
+def test_a_suite_of_ones_own_from_its_cells_to_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "lengths.py").write_text(_OWN)
+    monkeypatch.chdir(tmp_path)  # where it is found, as by python -m
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["bench", "run", "mine.lengths", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["cells"]) == 6  # what cells print goes to their logs
+    assert (tmp_path / "runs/own/a/t/seed-0/stderr.log").read_text() == "a line of the cell\n"
+    assert main(["bench", "run", "mine.lengths"]) == 0
+    assert "bb                       length: 3 of 3 seeds   3 m" in capsys.readouterr().out
+    assert main(["report", "runs"]) == 0
+    report = (tmp_path / "runs" / "report.md").read_text()
+    assert "A suite of one's own." in report
+    assert "And more" not in report
+    assert "**t**, length: **bb** 3" in report
+    assert main(["compare", "runs", "runs", "--fail-on", "regression"]) == 0
+    (tmp_path / "mine" / "lengths.py").write_text(_OWN + "def as_text(summary): return 'IN OUR WORDS'")
+    monkeypatch.delitem(sys.modules, "mine.lengths")
+    assert main(["bench", "run", "mine.lengths"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "IN OUR WORDS"
 
 
 def test_named_alone_a_suite_refuses_more_jobs_than_it_allows(
@@ -177,7 +235,7 @@ def test_every_suite_of_a_folder_goes_on(
     capsys.readouterr()
     shutil.move(runs, tmp_path / "elsewhere")
     assert main(["resume", str(tmp_path / "elsewhere"), "--json"]) == 1  # the odd seed fails again
-    second, first = map(json.loads, capsys.readouterr().out.splitlines())
+    second, first = json.loads(capsys.readouterr().out)
     assert (first["suite"], second["suite"]) == both
     assert [(cell["seed"], cell["error"]) for cell in first["failed"]] == [
         (1, "ZeroDivisionError: odd seed 1"),

@@ -246,14 +246,16 @@ def test_what_is_printed() -> None:
     b = _learned({"same": {0: 1.0, 1: 2.0}, "m": {0: 14.0, 1: 52.0}, "less": {0: 1.0, 1: None}})
     assert as_text(_found(a, b)).splitlines() == [
         "sac: T",
-        "  m                        return of the greedy policy: 30 -> 33   +3 [2, 4]   better (2 of 2 seeds)",
+        "  m                        return of the greedy policy: 30 -> 33   +3 [2, 4]   better "
+        "(2 of 2 seeds, too few to tell)",
         "  less                     return of the greedy policy: 1 -> 1   +0   failed "
         "(2 of 2 seeds and 1 of 2 seeds)",
         "  same                     return of the greedy policy: 1.5 -> 1.5   +0 [0, 0]   no difference shown "
-        "(2 of 2 seeds)",
+        "(2 of 2 seeds, too few to tell)",
         "1 better, 1 failed, 1 no difference shown",
     ]
-    line = "  m                        training step: 4 -> 6 ms   x1.5 [1.5, 1.5]   slower (2 of 2 rounds)"
+    ratio = "training step: 4 -> 6 ms   x1.5 [1.5, 1.5]   slower (2 of 2 rounds, too few to tell)"
+    line = f"  m                        {ratio}"
     assert as_text(_found(_timed(m=[4.0] * 2), _timed(m=[6.0] * 2))).splitlines()[1] == line
 
 
@@ -268,8 +270,8 @@ def test_a_ratio_is_printed_as_one() -> None:
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[str, str]:
     """Of a run A, and of B in which one method is better and one worse."""
-    a = _learned({"up": {0: 1.0, 1: 1.0}, "down": {0: 9.0, 1: 10.0}})
-    b = _learned({"up": {0: 2.0, 1: 2.0}, "down": {0: 9.0 - 0.5, 1: 10.0 - 0.5}})
+    a = _learned({"up": dict.fromkeys(range(3), 1.0), "down": {0: 9.0, 1: 10.0, 2: 9.5}})
+    b = _learned({"up": dict.fromkeys(range(3), 2.0), "down": {0: 9.0 - 0.5, 1: 10.0 - 0.5, 2: 9.0}})
     for name, summary in (("a", a), ("b", b)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "sac.json").write_text(json.dumps(summary))
@@ -292,7 +294,7 @@ def test_the_exit_code_says_whether_something_got_worse(
 ) -> None:
     assert main(["compare", *folders, *flags]) == code
     if code != 2:
-        assert "better (2 of 2 seeds)" in capsys.readouterr().out
+        assert "better (3 of 3 seeds)" in capsys.readouterr().out
     assert main(["compare", folders[0], folders[0], "--fail-on", "regression"]) == 0
 
 
@@ -308,9 +310,10 @@ def test_changes_as_json(folders: tuple[str, str], capsys: pytest.CaptureFixture
         "is_ratio": False,
         "a": 1.0,
         "b": 2.0,
-        "seeds": ["2 of 2 seeds", "2 of 2 seeds"],
+        "seeds": ["3 of 3 seeds", "3 of 3 seeds"],
         "change": 1.0,
         "interval": [1.0, 1.0],
+        "few": False,
         "verdict": "better",
     }
     assert (down["verdict"], down["change"], down["interval"]) == ("worse", -0.5, [-0.5, -0.5])

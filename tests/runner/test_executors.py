@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path

@@ -60,7 +60,7 @@ def test_summary_pairs_seeds(tmp_path: Path) -> None:
     text = as_text(summary)
     assert "+0.015 [-0.020, +0.050]" in text
     assert "table 1: accuracy 0.892 +- 0.040" in text
-    assert "failed: 1 cells" in text
+    assert "not done: 1 cells" in text
 
 
 def test_every_cell_has_its_settings() -> None:

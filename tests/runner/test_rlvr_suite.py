@@ -65,7 +65,7 @@ def test_differences_are_between_runs_of_one_seed_that_counts(tmp_path: Path) ->
     assert one[:5] == ["clip-cov", "1", "0.50", "0.750", "+0.050"]
     assert both[:6] == ["clip-cov", "2", "0.50", "0.675", "-0.075", "[-0.200,"]
     assert "0.80 (seed 0), 0.60 (seed 1)" in text
-    assert "failed: 2 cells" in text
+    assert "not done: 2 cells" in text
 
 
 def test_where_all_count_one_table_says_it(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_estimates(tmp_path: Path) -> None:
         return time_left(launch, cells, tmp_path, jobs, 20)
 
     head = "suite sac, preset small: 20 cells, "
-    own = ", by the suite's own figure, of two cores"
+    own = ", by the suite's own figure"
     assert left(1) == f"{head}0 done; the rest takes about 60 min with 1 at once{own}"
     assert left(3) == f"{head}0 done; the rest takes about 20 min with 3 at once{own}"
     by = ", by those that are done"
