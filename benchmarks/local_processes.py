@@ -173,9 +173,7 @@ def _end(process: BaseProcess) -> None:
     """Wait for a process, and end the children that it left: they hold its lock."""
     with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
         if process.pid is not None and process.exitcode is None:
-            os.waitid(
-                os.P_PID, process.pid, os.WEXITED | os.WNOWAIT
-            )  # as long as it is not reaped, its number is its own
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # unreaped, so that its number stays its own
         if process.pid is not None:
             os.killpg(process.pid, signal.SIGKILL)
     process.join()

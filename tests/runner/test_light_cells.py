@@ -82,6 +82,8 @@ def test_threads_are_those_torch_will_have() -> None:
     threads, cpus, gpu = json.loads(_python(code, PATH="/usr/bin:/bin"))
     assert (threads, gpu) == (cpus, None)
     assert json.loads(_python(code, PATH="/usr/bin:/bin", OMP_NUM_THREADS="7")) == [7, cpus, None]
+    assert json.loads(_python(code, PATH="/usr/bin:/bin", OMP_NUM_THREADS="6,2")) == [6, cpus, None]  # nested
+    assert json.loads(_python(code, PATH="/usr/bin:/bin", OMP_NUM_THREADS="many")) == [cpus, cpus, None]
 
 
 def test_a_further_process_asks_only_what_can_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:

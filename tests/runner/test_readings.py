@@ -278,6 +278,13 @@ def test_every_suite_is_read_here() -> None:
     assert BY_HAND.keys() <= SUITES.keys()
 
 
+def test_rounds_of_a_cell_that_failed_are_missed() -> None:
+    done = {"task": "T", "seed": 0, "rounds": {"step_ms": {"m": [1.0] * 3}, "update_ms": {}}}
+    failed = [{"task": "T", "method": "in-turn", "seed": 1}, {"task": "other", "method": "in-turn", "seed": 0}]
+    (row,) = measurements(load_suite("sac-speed"), {"cells": [done], "failed": failed})
+    assert row.count == "3 of 6 rounds"
+
+
 def test_rounds_of_several_seeds_are_all_kept() -> None:
     cells = [
         {"task": "T", "seed": seed, "rounds": {"step_ms": {"m": [seed + 1.0] * 3}, "update_ms": {}}}
