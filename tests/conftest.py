@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+# Its import closes all logging handlers that there are, absl's with the stderr that pytest captures: it comes first.
+with contextlib.suppress(ModuleNotFoundError):
+    import submitit  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
