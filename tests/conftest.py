@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-# Its import closes all logging handlers that there are, absl's with the stderr that pytest captures: so it is first.
+# Its import closes all logging handlers, absl's with the stderr that pytest captures as well: so it comes first.
 with contextlib.suppress(ModuleNotFoundError):
     import submitit  # noqa: F401
 
