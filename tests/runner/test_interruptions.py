@@ -20,7 +20,16 @@ from entroreg.benchmarks.bench import summaries_in
 from entroreg.benchmarks.cli import main
 from entroreg.benchmarks.status import status
 
-_CODE = "import sys; from entroreg.benchmarks.cli import main; sys.exit(main(sys.argv[1:]))"
+# As in a terminal: what starts tests in the background has SIGINT ignored, which processes inherit.
+_CODE = """
+import signal
+import sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from entroreg.benchmarks.cli import main
+
+sys.exit(main(sys.argv[1:]))
+"""
 _PATIENCE = 90.0
 
 
