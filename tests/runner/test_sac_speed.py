@@ -446,7 +446,8 @@ def test_the_smoke_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     out, err = capsys.readouterr()
     assert "[2/2] done" in err
     assert "entroreg-eager" in out
-    assert {path.name for path in (tmp_path / "sac-speed").iterdir()} == {"in-turn", "summary.json", "summary.png"}
+    names = {path.name for path in (tmp_path / "sac-speed").iterdir()}
+    assert names == {"in-turn", "summary.json", "summary.png", "bench.json", ".lock"}
     summary = json.loads((tmp_path / "sac-speed" / "summary.json").read_text())
     assert [cell["threads"] for cell in summary["cells"]] == [1, 2]
     assert summary["failed"] == []
