@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from entroreg.benchmarks.provenance import cores
+
 Status = Literal["ok", "missing", "broken"]
 
 OLDEST_PYTHON = (3, 11)
@@ -151,14 +153,7 @@ def _device() -> str:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return f"CUDA {torch.version.cuda}: {', '.join(names)}"
-    return f"CPU, {_cores()} cores, {torch.get_num_threads()} torch threads"
-
-
-def _cores() -> int:
-    """The cores this process may use, which a container or a scheduler makes fewer than the machine's."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return f"CPU, {cores()} cores, {torch.get_num_threads()} torch threads"
 
 
 def _compiler() -> Finding:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from entroreg.benchmarks.executors import GRACE_SECONDS, WaitingExecutor, WorkerDiedError
+from entroreg.benchmarks.provenance import cores
 
-__all__ = ["LocalProcesses", "cores", "local_executor"]
+__all__ = ["LocalProcesses", "local_executor"]
 
 # spawn: a forked child inherits locks that torch's and MuJoCo's threads hold.
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -42,11 +43,6 @@ def local_executor(jobs: int, threads: int | None = None) -> WaitingExecutor:
     else:
         share = dict.fromkeys(_THREADS, str(threads))
     return WaitingExecutor(LocalProcesses(environments(jobs, share, visible_gpus())), jobs)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
@@ -185,7 +181,7 @@ def _work(writer: Connection, function: Callable[..., Any], arguments: tuple[Any
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         answer = (False, function(*arguments))
-    except BaseException as error:
+    except BaseException as error:  # whatever it is, the parent raises it
         answer = (True, error)
     writer.send(answer)
 

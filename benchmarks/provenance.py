@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["collect", "collect_again"]
+__all__ = ["collect", "collect_again", "cores"]
 
 _PACKAGES = (
     "entroreg",
@@ -44,7 +44,7 @@ def collect(
     commit, dirty = _commit() if code is None else code
     if commit is None and (stated := os.environ.get("ENTROREG_COMMIT")):
         commit, dirty = stated, False  # a copy without history, made of this commit
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = cores()
     program, *arguments = sys.argv if command is None else command
     return {
         "command": [Path(program).name, *arguments],
@@ -59,6 +59,11 @@ def collect(
         "torch_threads": _torch_threads(cpus),
         "gpu": _gpu(),
     }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def collect_again(collected: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from entroreg.benchmarks.errors import MISSING, UserError
 from entroreg.benchmarks.executors import GRACE_SECONDS, WaitingExecutor, WorkerDiedError
-from entroreg.benchmarks.local_processes import cores
+from entroreg.benchmarks.provenance import cores
 
 __all__ = ["RayTasks", "ray_executor"]
 

@@ -8,13 +8,13 @@ RLtools only in a named one, since it cannot share a process with torch::
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from entroreg.benchmarks.cells import Cell, gather_results, write_result
+from entroreg.benchmarks.provenance import cores
 from entroreg.benchmarks.readings import Quantity, Reading, of_rounds
 from entroreg.benchmarks.speed import peers, picture, processes, report
 from entroreg.benchmarks.speed.measuring import FLOOR, Plan, measure
@@ -56,9 +56,8 @@ def run(cell: Cell, folder: Path) -> None:
         UserError: the environment variable ENTROREG_PEERS is wrong.
     """
     plan, threads = PLANS[cell.preset], THREADS[cell.task]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores < threads:
-        raise RuntimeError(f"{cell.task} must have {threads} cores, got {cores}: run it on another machine")
+    if cores() < threads:
+        raise RuntimeError(f"{cell.task} must have {threads} cores, got {cores()}: run it on another machine")
     present, absent = peers.interpreters((*plan.methods, FLOOR))
     with ExitStack() as stack:
         workers = {

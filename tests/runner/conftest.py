@@ -6,10 +6,13 @@ import fcntl
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from entroreg.benchmarks import local_processes
 
 _SUITE = """
 import itertools
@@ -87,3 +90,21 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str,
             return {**run_suite(name, "smoke", 1, out), "out": out}
 
     return run
+
+
+@pytest.fixture
+def threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here is the same in both, and threads start at once."""
+    monkeypatch.setattr(local_processes, "local_executor", lambda jobs, _threads=None: ThreadPoolExecutor(jobs))
+
+
+@pytest.fixture
+def say(toy: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say what the cells of the suite are."""
+
+    def change(methods: str = "quick", seeds: int = 2) -> None:
+        monkeypatch.setenv("TOY_METHODS", methods)
+        monkeypatch.setenv("TOY_SEEDS", str(seeds))
+        monkeypatch.delitem(sys.modules, toy, raising=False)
+
+    return change

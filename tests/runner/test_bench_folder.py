@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from entroreg.benchmarks import local_processes
 from entroreg.benchmarks.bench import as_text, run_suite, summaries_in
 from entroreg.benchmarks.bench_folder import Launch, read_launch
 from entroreg.benchmarks.cli import main
@@ -19,6 +17,8 @@ from entroreg.benchmarks.selection import Selection
 
 Say = Callable[..., None]
 Done = list[tuple[str, str, int]]
+
+pytestmark = pytest.mark.usefixtures("threads_for_processes")
 
 
 class Interrupted(Executor):
@@ -34,24 +34,6 @@ class Interrupted(Executor):
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
-
-
-@pytest.fixture(autouse=True)
-def _threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tested here is the same in both, and threads start at once."""
-    monkeypatch.setattr(local_processes, "local_executor", lambda jobs, _threads=None: ThreadPoolExecutor(jobs))
-
-
-@pytest.fixture
-def say(toy: str, monkeypatch: pytest.MonkeyPatch) -> Say:
-    """Say what the cells of the suite are."""
-
-    def change(methods: str = "quick", seeds: int = 2) -> None:
-        monkeypatch.setenv("TOY_METHODS", methods)
-        monkeypatch.setenv("TOY_SEEDS", str(seeds))
-        monkeypatch.delitem(sys.modules, toy, raising=False)
-
-    return change
 
 
 def _bench(toy: str, out: Path, *arguments: str) -> int:

@@ -106,16 +106,21 @@ def test_an_error_of_a_call_comes_back_and_a_dead_process_has_a_name() -> None:
         local_executor(1).submit(int, "1", base=2)
 
 
-def _leave_a_child_and_die() -> None:
-    if os.fork() == 0:
+def _leave_a_child_and_die(path: Path) -> None:
+    child = os.fork()
+    if child == 0:
         time.sleep(300)
+    path.write_text(str(child))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.timeout(60)
-def test_children_of_a_dead_process_hold_nobody_up() -> None:
+def test_children_of_a_dead_process_end_with_it(tmp_path: Path) -> None:
     with local_executor(1) as executor, pytest.raises(WorkerDiedError, match="killed by SIGKILL, perhaps for want"):
-        executor.submit(_leave_a_child_and_die).result()
+        executor.submit(_leave_a_child_and_die, tmp_path / "child").result()
+    stat = Path("/proc", (tmp_path / "child").read_text(), "stat")
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)  # SIGKILL takes a moment; the mark above ends a wait in vain
 
 
 def test_stopped_processes_take_no_further_calls() -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from entroreg.benchmarks import local_processes
 from entroreg.benchmarks.bench import summaries_in
 from entroreg.benchmarks.bench_folder import Launch
 from entroreg.benchmarks.cells import Cell, write_failure, write_result
@@ -24,22 +21,7 @@ from entroreg.benchmarks.time_left import time_left
 Say = Callable[..., None]
 
 
-@pytest.fixture(autouse=True)
-def _threads_for_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tested here is the same in both, and threads start at once."""
-    monkeypatch.setattr(local_processes, "local_executor", lambda jobs, _threads=None: ThreadPoolExecutor(jobs))
-
-
-@pytest.fixture
-def say(toy: str, monkeypatch: pytest.MonkeyPatch) -> Say:
-    """Say what the cells of the suite are."""
-
-    def change(methods: str = "quick", seeds: int = 2) -> None:
-        monkeypatch.setenv("TOY_METHODS", methods)
-        monkeypatch.setenv("TOY_SEEDS", str(seeds))
-        monkeypatch.delitem(sys.modules, toy, raising=False)
-
-    return change
+pytestmark = pytest.mark.usefixtures("threads_for_processes")
 
 
 def _bench(toy: str, out: Path, *arguments: str) -> int:
