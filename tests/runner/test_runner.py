@@ -268,6 +268,22 @@ def test_a_pool_that_breaks_while_submitting_fails_the_rest(tmp_path: Path) -> N
     assert outcomes[3].error == f"a worker process died ({_UNLIKE_ANY}): run again to retry what is not done"
 
 
+def test_a_cell_that_is_tried_again_after_its_end_is_not_run_twice(tmp_path: Path) -> None:
+    class TryingAgain(InlineExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            super().submit(fn, *args, **kwargs)  # as of a cluster that lost the answer
+            return super().submit(fn, *args, **kwargs)
+
+    ran: list[int] = []
+
+    def run(cell: Cell, folder: Path) -> None:
+        ran.append(cell.seed)
+        _write(cell, folder)
+
+    assert _statuses(_run(CELLS, run, tmp_path, executor=TryingAgain())) == ["done"] * 4
+    assert ran == [0, 1, 2, 3]
+
+
 def test_a_result_written_before_its_worker_died_counts(tmp_path: Path) -> None:
     class Dying(InlineExecutor):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
