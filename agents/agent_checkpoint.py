@@ -1,4 +1,4 @@
-"""Agents as checkpoint folders: weights, optimisers and controller, without pickle."""
+"""What an agent has learned, weights, optimisers and controller, out of a checkpoint folder; without pickle."""
 
 from __future__ import annotations
 
@@ -8,52 +8,46 @@ from typing import Any
 from entroreg import checkpoint
 from entroreg.agents.discrete_sac import DiscreteSAC
 from entroreg.agents.sac import SAC
-from entroreg.state_tree import join_state, split_state
-
-
-def save_agent(agent: SAC | DiscreteSAC, folder: str | Path) -> None:
-    """Write an agent's learned state as an atomic checkpoint.
-
-    The replay buffer, the environment and the random streams are not in it: it serves prediction, and training that
-    goes on from these weights with new data.
-
-    Args:
-        agent: the agent.
-        folder: of the checkpoint; the one before is kept beside it.
-
-    Raises:
-        OSError: the folder cannot be written; the checkpoint that was there stays.
-    """
-    tensors, tree = split_state(learned_state(agent))
-    metadata = {
-        "agent": type(agent).__name__,
-        "num_timesteps": agent.num_timesteps,
-        "n_updates": agent._n_updates,
-        "engine_starts": getattr(agent, "engine_starts", None),
-        "state": tree,
-    }
-    checkpoint.save_checkpoint(folder, tensors, metadata)
+from entroreg.state_tree import join_state
 
 
 def load_agent(agent: SAC | DiscreteSAC, folder: str | Path) -> None:
-    """Load a checkpoint into an agent that was built with the same settings.
+    """Load what was learned, for prediction, from a checkpoint into an agent that was built with the same settings.
 
     Args:
         agent: built as the saved one was; changed in place.
-        folder: of the checkpoint.
+        folder: of a ``TrainingCheckpoint``.
 
     Raises:
+        FileNotFoundError: there is no checkpoint.
         CheckpointError: the files are damaged.
         ValueError: the checkpoint is of another agent, or its tensors do not fit.
     """
     tensors, metadata = checkpoint.load_checkpoint(folder, device=str(agent.device))
-    if metadata["agent"] != type(agent).__name__:
-        raise ValueError(f"{folder} holds a {metadata['agent']}, expected a {type(agent).__name__}")
-    load_learned_state(agent, join_state(tensors, metadata["state"]))
+    require_same_agent(agent, metadata, folder)
+    # The first checkpoints held nothing but the learned state.
+    tree = metadata["training"]["learned"] if "training" in metadata else metadata["state"]
+    load_learned_state(agent, join_state(tensors, tree))
     agent.num_timesteps = metadata["num_timesteps"]
     agent._n_updates = metadata["n_updates"]
-    if isinstance(agent, SAC) and metadata.get("engine_starts") is not None:  # absent before there was an engine
+    if metadata.get("engine_starts") is not None:  # absent before there was an engine
         agent.engine_starts = metadata["engine_starts"]
+
+
+def metadata_of(agent: SAC | DiscreteSAC) -> dict[str, Any]:
+    """Return what a checkpoint says of an agent besides its state."""
+    return {
+        "agent": type(agent).__name__,
+        "num_timesteps": agent.num_timesteps,
+        "n_updates": agent._n_updates,
+        "engine_starts": agent.engine_starts,
+    }
+
+
+def require_same_agent(agent: SAC | DiscreteSAC, metadata: dict[str, Any], folder: str | Path) -> None:
+    """Refuse a checkpoint of an agent of another class; ValueError."""
+    if metadata.get("agent") != type(agent).__name__:
+        raise ValueError(f"{folder} holds a {metadata.get('agent')}, expected a {type(agent).__name__}")
 
 
 def learned_state(agent: SAC | DiscreteSAC) -> dict[str, Any]:

@@ -12,10 +12,12 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from entroreg import schedules
+from entroreg.agents.safe_zip import UnsafeZipError, check_optimizer, read_file, read_members
 from entroreg.controllers import Dual, Fixed, FromObservation, PerStateDual, Scheduled
 from entroreg.state_tree import join_state, split_state
 
@@ -60,6 +62,27 @@ def rebuild(description: dict[str, Any]) -> AnyController | None:
     if kind == "Dual":  # the stored state replaces it, but the constructor wants it between the clamps
         arguments["initial"] = min(max(1.0, arguments["minimum"] or 0.0), arguments["maximum"] or math.inf)
     controller: AnyController = _REBUILDABLE[kind](**arguments)
+    return controller
+
+
+def restore(description: dict[str, Any], state: dict[str, Any]) -> AnyController | None:
+    """Return the controller of a zip with its state, or None where code would be needed.
+
+    Args:
+        description: from ``describe``.
+        state: from its ``state_dict``.
+
+    Raises:
+        UnsafeZipError: they are of no controller.
+    """
+    try:
+        controller = rebuild(description)
+        if controller is not None:
+            if isinstance(controller, Dual):
+                check_optimizer(state["optimizer"], controller.optimizer)
+            controller.load_state_dict(state)
+    except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise UnsafeZipError(f"the zip is damaged: its controller cannot be built ({str(error)[:200]})") from error
     return controller
 
 
@@ -112,15 +135,10 @@ def read_from_zip(path: str | Path | io.BufferedIOBase) -> StoredController | No
         path: what ``load`` was given; a file object is read from its present position and put back there.
 
     Raises:
+        UnsafeZipError: the zip is damaged.
         ValueError: the members were written by a later version.
     """
-    if isinstance(path, str | Path):
-        return _read(Path(path) if Path(path).exists() else Path(f"{path}.zip"))
-    position = path.tell()
-    try:
-        return _read(path)
-    finally:
-        path.seek(position)
+    return _read(read_members(read_file(path, "zip")))
 
 
 def saved_controller_state(path: str | Path) -> dict[str, Any]:
@@ -136,6 +154,7 @@ def saved_controller_state(path: str | Path) -> dict[str, Any]:
         The state dict.
 
     Raises:
+        UnsafeZipError: the zip is damaged.
         ValueError: the zip holds no controller (it was saved by Stable-Baselines3).
     """
     stored = read_from_zip(path)
@@ -144,15 +163,18 @@ def saved_controller_state(path: str | Path) -> dict[str, Any]:
     return stored.state
 
 
-def _read(source: Any) -> StoredController | None:
-    with zipfile.ZipFile(source) as file:
-        if _JSON_MEMBER not in file.namelist():
-            return None
-        payload = json.loads(file.read(_JSON_MEMBER))
-        if payload["version"] > _VERSION:
-            raise ValueError(
-                f"the controller was stored in format {payload['version']}, this entroreg reads up to {_VERSION}: "
-                "upgrade entroreg"
-            )
-        state = join_state(load_tensors(file.read(_TENSOR_MEMBER)), payload["state"])
-        return StoredController(payload["description"], state, payload["follows_learning_rate"])
+def _read(members: dict[str, bytes]) -> StoredController | None:
+    if _JSON_MEMBER not in members:
+        return None
+    try:
+        payload = json.loads(members[_JSON_MEMBER])
+        version, description = int(payload["version"]), dict(payload["description"])
+        follows = bool(payload["follows_learning_rate"])
+        if version <= _VERSION:
+            state = dict(join_state(load_tensors(members[_TENSOR_MEMBER]), payload["state"]))
+            return StoredController(description, state, follows)
+    except (SafetensorError, LookupError, RecursionError, TypeError, ValueError, OverflowError) as error:
+        raise UnsafeZipError(f"the zip is damaged: its controller cannot be read ({str(error)[:200]})") from error
+    raise ValueError(
+        f"the controller was stored in format {version}, this entroreg reads up to {_VERSION}: upgrade entroreg"
+    )

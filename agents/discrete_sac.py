@@ -32,9 +32,10 @@ from entroreg.agents.discrete_policy import (
 )
 from entroreg.agents.engine.discrete_engine import DiscreteSACEngine
 from entroreg.agents.engine.eligibility import why_not_discrete_sac, why_not_own
-from entroreg.agents.entropy_controlled import optimizer_step
+from entroreg.agents.gradient_step import optimizer_step
 from entroreg.agents.on_engine import OnEngine
 from entroreg.controllers import Target
+from entroreg.guards import categorical_floor
 
 # 0.98 log|A| diverges for few actions and -|A| collapses alpha: see docs in README, "Discrete actions".
 TARGET_SHARE = 0.7
@@ -201,7 +202,7 @@ class DiscreteSAC(OnEngine):
         alpha = self._alpha_at(batch.observations)  # read before its own step: critic and actor use the same one
         q_values = self.critic(batch.observations)
         q_loss = self._critic_loss(batch, q_values, alpha)
-        optimizer_step(self.critic.optimizer, q_loss)
+        q_gradient = optimizer_step(self.critic.optimizer, q_loss)
 
         log_probs = self.actor.log_probs(batch.observations)
         entropy = measures.categorical_entropy(log_probs)
@@ -210,10 +211,17 @@ class DiscreteSAC(OnEngine):
             with torch.no_grad():
                 reference = measures.categorical_entropy(self.policy.actor_target.log_probs(batch.observations))
             pi_loss = pi_loss + self.entropy_penalty * penalties.squared(entropy, reference).mean()
-        optimizer_step(self.actor.optimizer, pi_loss)
+        pi_gradient = optimizer_step(self.actor.optimizer, pi_loss)
 
         metrics = self._update_controller(entropy.detach(), batch.observations)
-        return {**metrics, "critic_loss": q_loss.detach(), "actor_loss": pi_loss.detach()}
+        # In the order of their causes: the first that is not finite is named.
+        return {
+            **metrics,
+            "critic_loss": q_loss.detach(),
+            "critic_gradient": q_gradient,
+            "actor_loss": pi_loss.detach(),
+            "actor_gradient": pi_gradient,
+        }
 
     def _critic_loss(
         self, batch: ReplayBufferSamples | DictReplayBufferSamples, q_values: tuple[Tensor, ...], alpha: Tensor
@@ -236,6 +244,13 @@ class DiscreteSAC(OnEngine):
 
     def _pool(self, q_values: Sequence[Tensor]) -> Tensor:
         return losses.pool(q_values, average=self.double_average_q)
+
+    def _collapse_floor(self, target: float | None) -> float:
+        return categorical_floor(measures.max_categorical_entropy(int(self.action_space.n)), target)
+
+    def policy_outputs(self, observations: Any) -> dict[str, Tensor]:
+        """Return the log-probabilities (B, A) of the actions."""
+        return {"log-probability": self.actor.log_probs(observations)}
 
     def _why_not_engine(self) -> str | None:
         return why_not_own(self, DiscreteSAC, _IN_THE_ENGINE) or why_not_discrete_sac(self)

@@ -25,9 +25,9 @@ def target_of(target: str | Target, default: float) -> Target:
 
 def initial_alpha_of(requested: str) -> float:
     """Return the initial alpha of "auto" or "auto_<initial>"."""
-    word, _, initial = requested.partition("_")
+    word, given, initial = requested.partition("_")
     try:
-        value = float(initial) if initial else 1.0
+        value = float(initial) if given else 1.0
     except ValueError:
         value = math.nan
     if word != "auto" or not value > 0.0:

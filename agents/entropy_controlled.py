@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -12,7 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor
@@ -25,14 +25,25 @@ from entroreg.agents.controller_state import (
     append_to_zip,
     describe,
     read_from_zip,
-    rebuild,
+    restore,
 )
 from entroreg.agents.ent_coef import constant_of, initial_alpha_of, target_of
+from entroreg.agents.guarding import (
+    EntropyWatch,
+    finite_rows,
+    name_what_is_not_finite,
+    require_finite_actions,
+    require_finite_learned,
+    require_finite_observations,
+    require_finite_transition,
+)
+from entroreg.agents.safe_zip import read_file
+from entroreg.agents.safely_loaded import SafelyLoaded
 from entroreg.controllers import Dual, Fixed, PerStateDual, Scheduled, Target
 from entroreg.controllers.target import target_at
 
 
-class EntropyControlled(OffPolicyAlgorithm):
+class EntropyControlled(SafelyLoaded):
     """Base of the agents whose ``ent_coef`` is any controller of the core.
 
     The controller is the only owner of the coefficient. Stable-Baselines3's names (``log_ent_coef``,
@@ -41,6 +52,7 @@ class EntropyControlled(OffPolicyAlgorithm):
     """
 
     controller: AnyController | None
+    entropy_watch: EntropyWatch
     _not_rebuilt: StoredController | None  # what was stored of a controller that holds code, to be saved again
     ent_coef: Any  # what the constructor was given, then Stable-Baselines3's own value
     target_entropy: Any
@@ -99,6 +111,8 @@ class EntropyControlled(OffPolicyAlgorithm):
         else:  # never read, but Stable-Baselines3 calls float() on what is saved
             self.target_entropy = target_at(self.target_entropy, 0)
         self.controller, self._not_rebuilt = controller, None
+        problem = controller.problem if isinstance(controller, Dual | PerStateDual) else None
+        self.entropy_watch = EntropyWatch(self._collapse_floor, problem)
         self._alpha_follows_learning_rate = follows_learning_rate
         if isinstance(controller, Dual):
             self.log_ent_coef, self.ent_coef_optimizer = controller.log_alpha, controller.optimizer
@@ -106,6 +120,10 @@ class EntropyControlled(OffPolicyAlgorithm):
         else:
             self.log_ent_coef, self.ent_coef_optimizer = None, None
             self.sync_ent_coef()
+
+    @abstractmethod
+    def _collapse_floor(self, target: float | None) -> float:
+        """Return the entropy that counts as collapsed, nats, where it is held above a target or above none."""
 
     def sync_ent_coef(self) -> None:
         """Let Stable-Baselines3's names hold what is constant there: the target and a coefficient not learned."""
@@ -149,6 +167,38 @@ class EntropyControlled(OffPolicyAlgorithm):
             )
         return self.controller
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        result = super()._setup_learn(*args, **kwargs)
+        first: Any = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
+        require_finite_observations(first, self.num_timesteps)
+        return result
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            actions, stored = super()._sample_action(learning_starts, action_noise, n_envs)
+        except (RuntimeError, ValueError):  # torch refuses to draw from NaN: say what became NaN first
+            name_what_is_not_finite(self, self.policy.obs_to_tensor(self._last_obs)[0])  # type: ignore[arg-type]
+            raise
+        require_finite_actions(stored, self.num_timesteps)
+        return actions, stored
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: Any,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        normalized = self._vec_normalize_env
+        observations = new_obs if normalized is None else normalized.get_original_obs()
+        rewards = reward if normalized is None else normalized.get_original_reward()
+        require_finite_transition(observations, rewards, dones, infos, self.num_timesteps)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take gradient steps on batches from the replay buffer.
 
@@ -161,10 +211,17 @@ class EntropyControlled(OffPolicyAlgorithm):
             RuntimeError: the agent was loaded for prediction only.
         """
         self.require_controller()
+        self.require_learning_rate()
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *self._alpha_optimizers()])
         names, rows = self._take_updates(gradient_steps, batch_size)
         self._n_updates += len(rows)
         self._log_update(names, rows)
+
+    def finish_updates(self) -> None:
+        """Wait for updates that a device was given and check them; FloatingPointError names what became NaN."""
+
+    def refresh_actor(self) -> None:
+        """Bring copies of the actor that stand in for it up to date, after its parameters were loaded."""
 
     def _take_updates(self, gradient_steps: int, batch_size: int) -> tuple[tuple[str, ...], list[Tensor]]:
         """Return the names of the metrics and, for each update, their values (n,)."""
@@ -174,11 +231,28 @@ class EntropyControlled(OffPolicyAlgorithm):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
             try:
                 names, row = self._update_once(batch, move_targets=self._moves_targets(gradient_step))
-            except ValueError:  # torch refuses NaN parameters: say what became NaN first
-                self._finite_rows(names, rows, self._n_updates + 1)
+            except ValueError:  # torch refuses to draw from NaN: say what became NaN first
+                finite_rows(names, rows, self._n_updates + 1)
+                name_what_is_not_finite(self, batch.observations)
                 raise
             rows.append(row)
+            if gradient_steps > 1 and self.device.type == "cpu":  # nothing to wait for: no further update is taken
+                finite_rows(names, [row], self._n_updates + len(rows))
         return names, rows
+
+    @abstractmethod
+    def policy_outputs(self, observations: Any) -> dict[str, Tensor]:
+        """Return what actions are drawn by, by name."""
+
+    def require_finite_state(self) -> None:
+        """Refuse a state that must not be saved: one that an update has left NaN or infinite.
+
+        Raises:
+            FloatingPointError: a parameter, a moment of an optimiser or log alpha is not finite, or an update that
+                a GPU was given was not.
+        """
+        self.finish_updates()
+        require_finite_learned(self)
 
     def _moves_targets(self, gradient_step: int) -> bool:
         return gradient_step % self.target_update_interval == 0
@@ -206,25 +280,13 @@ class EntropyControlled(OffPolicyAlgorithm):
     def _log_update(self, names: tuple[str, ...], rows: list[Tensor]) -> None:
         """Record the means of the metrics of the last updates under Stable-Baselines3's names."""
         self.sync_ent_coef()
-        numbers = self._finite_rows(names, rows, self._n_updates - len(rows) + 1)
+        numbers = finite_rows(names, rows, self._n_updates - len(rows) + 1)
         for name, values in zip(names, zip(*numbers, strict=True), strict=False):
             if name not in CHECKED_ONLY:
                 self.logger.record(f"train/{_SB3_NAMES.get(name, name)}", sum(values) / len(values))
+        if self._n_updates >= self.entropy_watch.due and numbers:
+            self.entropy_watch.update(self._n_updates, dict(zip(names, numbers[-1], strict=True)))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    @staticmethod
-    def _finite_rows(names: tuple[str, ...], rows: list[Tensor], first_update: int) -> list[list[float]]:
-        """Return the metrics as numbers; FloatingPointError names the first that is NaN or infinite."""
-        # One transfer for all metrics, so that a GPU is waited for once per call.
-        numbers: list[list[float]] = torch.stack(rows).tolist() if len(rows) > 1 else [row.tolist() for row in rows]
-        for update, row in enumerate(numbers, start=first_update):
-            for name, value in zip(names, row, strict=True):
-                if not math.isfinite(value):
-                    raise FloatingPointError(
-                        f"{name} became {value} at update {update}: look at the rewards and observations of the "
-                        "last steps, or lower the learning rate"
-                    )
-        return numbers
 
     def save(
         self,
@@ -238,7 +300,11 @@ class EntropyControlled(OffPolicyAlgorithm):
             path: file path (".zip" is added where there is no suffix) or binary file object.
             exclude: attributes to leave out, besides the usual ones.
             include: attributes to store although they are usually left out.
+
+        Raises:
+            FloatingPointError: as ``require_finite_state``; nothing is written.
         """
+        self.require_finite_state()
         stored = self._not_rebuilt
         if self.controller is not None:
             state = self.controller.state_dict()
@@ -270,27 +336,38 @@ class EntropyControlled(OffPolicyAlgorithm):
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
         force_reset: bool = True,
+        *,
+        trust: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """Load an agent from a zip of entroreg or of Stable-Baselines3.
+        """Load an agent from a zip of entroreg or of Stable-Baselines3, without running what it holds.
 
         Args:
             path: of the zip, or a file object.
             env: environment to train on; None is enough for prediction.
             device: torch device.
-            custom_objects: as in Stable-Baselines3.
+            custom_objects: attributes in place of those in the zip, whose own are not read.
             print_system_info: as in Stable-Baselines3.
             force_reset: as in Stable-Baselines3.
+            trust: whether to unpickle anything, as Stable-Baselines3 does: this runs code that the zip may hold.
             kwargs: as in Stable-Baselines3. ``ent_coef`` replaces the saved coefficient, state included, and
                 ``target_entropy`` the saved target.
 
         Returns:
             The agent. A controller that held code (a per-state module, a lambda as schedule) is not restored: such
-            an agent predicts, and refuses to train unless ``ent_coef`` is given.
+            an agent predicts, and refuses to train unless ``ent_coef`` is given. So does, unless ``learning_rate``
+            is given, one whose learning rate was code (a lambda), which is never read without ``trust``.
+
+        Raises:
+            UnsafeZipError: the zip is damaged or, without ``trust``, holds code or other classes than the usual.
+            ValueError: an argument does not fit the agent.
         """
         requested = kwargs.pop("ent_coef", None)
-        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
-        stored = read_from_zip(path)
+        file = io.BytesIO(read_file(path, "zip"))
+        model = super().load(
+            file, env, device, custom_objects, print_system_info, force_reset, trust=trust, **kwargs
+        )
+        stored = read_from_zip(file)
         if requested is not None:
             own_target = isinstance(requested, AnyController)
             target = kwargs.get("target_entropy", "auto" if own_target else model.target_entropy)
@@ -303,14 +380,13 @@ class EntropyControlled(OffPolicyAlgorithm):
         description = dict(stored.description)
         if not keep_target and "target" in description:
             description["target"] = self.target_entropy
-        controller = rebuild(description)
+        controller = restore(description, stored.state)
         if controller is None:
             self.controller, self._not_rebuilt = None, stored
             return
         if not keep_target and isinstance(controller, Dual) and isinstance(self.controller, Dual):
             # It may be a schedule, of which the description holds only the present value.
             controller.problem.target = self.controller.problem.target
-        controller.load_state_dict(stored.state)
         self._bind_controller(controller, stored.follows_learning_rate)
 
     def _excluded_save_params(self) -> list[str]:
@@ -323,13 +399,6 @@ class EntropyControlled(OffPolicyAlgorithm):
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
 
 
-_NOT_SAVED = ("controller", "_not_rebuilt", "_entropy_limits", "_alpha_follows_learning_rate")
+_NOT_SAVED = ("controller", "entropy_watch", "_not_rebuilt", "_entropy_limits", "_alpha_follows_learning_rate")
 CHECKED_ONLY = ("critic_gradient", "actor_gradient")  # sums, which say whether all is finite and no more
 _SB3_NAMES = {"alpha": "ent_coef", "dual_loss": "ent_coef_loss"}
-
-
-def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Take one gradient step on a loss."""
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()

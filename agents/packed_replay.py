@@ -22,7 +22,8 @@ class PackedReplayBuffer(ReplayBuffer):
     so as before. Indices are drawn as in Stable-Baselines3; a batch is gathered with one call.
     """
 
-    _table: np.ndarray
+    table: np.ndarray
+    """(buffer_size, n_envs, width): all rows."""
     rows: Tensor
     """(buffer_size * n_envs, width): the table."""
     columns: tuple[int, int, int]
@@ -40,7 +41,7 @@ class PackedReplayBuffer(ReplayBuffer):
         packed = cls.__new__(cls)
         packed.__dict__.update({k: v for k, v in buffer.__dict__.items() if not isinstance(v, np.ndarray)})
         width = 2 * packed.obs_shape[0] + packed.action_dim + len(_SCALARS)
-        packed._table = np.zeros((packed.buffer_size, packed.n_envs, width), dtype=np.float32)
+        packed.table = np.zeros((packed.buffer_size, packed.n_envs, width), dtype=np.float32)
         packed.added = 0
         packed._make_views()
         return packed
@@ -49,11 +50,11 @@ class PackedReplayBuffer(ReplayBuffer):
         (size,) = self.obs_shape
         self.columns = (size, 2 * size, 2 * size + self.action_dim)
         first, second, third = self.columns
-        self.observations = self._table[:, :, :first]
-        self.next_observations = self._table[:, :, first:second]
-        self.actions = self._table[:, :, second:third]
-        self.rewards, self.dones, self.timeouts = (self._table[:, :, third + i] for i in range(len(_SCALARS)))
-        self.rows = torch.from_numpy(self._table.reshape(-1, self._table.shape[2]))
+        self.observations = self.table[:, :, :first]
+        self.next_observations = self.table[:, :, first:second]
+        self.actions = self.table[:, :, second:third]
+        self.rewards, self.dones, self.timeouts = (self.table[:, :, third + i] for i in range(len(_SCALARS)))
+        self.rows = torch.from_numpy(self.table.reshape(-1, self.table.shape[2]))
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         indices = batch_inds * self.n_envs + np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,6 +86,7 @@ class SACPopulation:
                 own_env = env if isinstance(env, str) else env()
                 self.members.append(SAC(policy, own_env, seed=seed, ent_coef=coefficient, **arguments))
                 self._streams.append(RandomStreams(self._device))
+            self.members[-1].entropy_watch.whose = f" of {self._name(index)}"
             keep_state_dicts_apart(self.members[-1])
         self._require_fit()
         self._engine = PopulationEngine(self.members, compiled=engine == "compiled")
@@ -104,6 +106,14 @@ class SACPopulation:
 
     def _name(self, index: int) -> str:
         return f"member {index} (seed {self.seeds[index]})"
+
+    @contextmanager
+    def _named(self, index: int) -> Iterator[None]:
+        """Name a member where something of it is not finite."""
+        try:
+            yield
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{self._name(index)}: {error}") from error
 
     @property
     def num_timesteps(self) -> int:
@@ -133,7 +143,8 @@ class SACPopulation:
 
         Raises:
             ValueError: members were made to differ, or torch cannot compile the update.
-            FloatingPointError: a member's loss, gradient or coefficient became NaN or infinite; it is named.
+            FloatingPointError: a member's observation, reward, action, loss, gradient or coefficient became NaN or
+                infinite; it is named.
         """
         own = [None] * len(self.members) if member_callbacks is None else member_callbacks
         if len(own) != len(self.members):
@@ -157,7 +168,7 @@ class SACPopulation:
         self, index: int, total_timesteps: int, callback: MaybeCallback, reset_num_timesteps: bool
     ) -> tuple[int, BaseCallback]:
         agent = self.members[index]
-        with self._streams[index].active():
+        with self._named(index), self._streams[index].active():
             run = f"seed-{self.seeds[index]}"
             total_timesteps, own = agent._setup_learn(total_timesteps, callback, reset_num_timesteps, run)
             own.on_training_start(locals(), globals())
@@ -166,7 +177,7 @@ class SACPopulation:
     def _collect(self, index: int, callback: BaseCallback, log_interval: int | None) -> tuple[bool, list[Draw]]:
         """Take a member's steps; return whether to go on, and what its updates draw."""
         agent: Any = self.members[index]
-        with self._streams[index].active():
+        with self._named(index), self._streams[index].active():
             rollout = agent.collect_rollouts(
                 agent.env,
                 train_freq=agent.train_freq,
@@ -202,10 +213,8 @@ class SACPopulation:
         if agent._mirror is not None:
             agent._mirror.push()
         agent._n_updates += len(rows)
-        try:
+        with self._named(index):
             agent._log_update(names, rows)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{self._name(index)}: {error}") from error
 
     def save(self, folder: str | Path) -> None:
         """Save each member as FOLDER/seed-K.zip, which ``SAC.load`` and Stable-Baselines3 read.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +35,18 @@ class RandomStreams:
         random.setstate(self._python)
         np.random.set_state(self._numpy)
         torch.set_rng_state(self._torch)
-        if self._cuda is not None:
+        if self._cuda is not None and self._device.type == "cuda":
             torch.cuda.set_rng_state(self._cuda, self._device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the kept states as plain data and tensors."""
+        return {"python": self._python, "numpy": self._numpy, "torch": self._torch, "cuda": self._cuda}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep states that ``state_dict`` gave; those of a GPU only where one is meant."""
+        self._python, self._numpy = state["python"], state["numpy"]
+        self._torch = state["torch"].cpu()
+        self._cuda = None if state["cuda"] is None else state["cuda"].cpu()
 
     @contextmanager
     def active(self) -> Iterator[None]:

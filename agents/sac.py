@@ -22,9 +22,11 @@ from entroreg.agents.controller_state import AnyController
 from entroreg.agents.engine.eligibility import why_not_own, why_not_sac
 from entroreg.agents.engine.engine import CannotCompileError
 from entroreg.agents.engine.sac_engine import SACEngine, can_launch
-from entroreg.agents.entropy_controlled import optimizer_step
+from entroreg.agents.gradient_step import optimizer_step
+from entroreg.agents.guarding import require_finite_actions
 from entroreg.agents.on_engine import OnEngine
 from entroreg.controllers import Target
+from entroreg.guards import gaussian_floor
 
 _LAUNCHED_UNREAD = 100  # updates after which a GPU is waited for, to stop soon after a loss became NaN
 
@@ -160,19 +162,23 @@ class SAC(OnEngine, StableBaselines3SAC):
                 self._numpy_actor = numpy_actor.NumpyActor(self.actor)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        self.refresh_actor()
+        return super()._setup_learn(*args, **kwargs)
+
+    def refresh_actor(self) -> None:
+        """Bring the host's copy of an actor on a GPU up to date, after its parameters were loaded."""
         if self._mirror is not None:
             self._mirror.push_now()
-        return super()._setup_learn(*args, **kwargs)
 
     def learn(self, *args: Any, **kwargs: Any) -> Self:
         """Train for a number of environment steps; the arguments are Stable-Baselines3's."""
         super().learn(*args, **kwargs)
-        self._read_launched()
+        self.finish_updates()
         return self
 
     def dump_logs(self) -> None:
         """Write log data."""
-        self._read_launched()
+        self.finish_updates()
         super().dump_logs()
 
     def _sample_action(
@@ -182,6 +188,7 @@ class SAC(OnEngine, StableBaselines3SAC):
         if actor is None or self.num_timesteps < learning_starts or action_noise is not None:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         actions = actor.sample(self._last_obs)  # type: ignore[arg-type]
+        require_finite_actions(actions, self.num_timesteps)
         actions = actions.reshape(-1, *self.action_space.shape)  # type: ignore[misc]
         return self.policy.unscale_action(actions), actions
 
@@ -203,13 +210,21 @@ class SAC(OnEngine, StableBaselines3SAC):
         if not self._launched:
             super()._log_update(names, rows)
         elif len(self._launched) >= _LAUNCHED_UNREAD:
-            self._read_launched()
+            self.finish_updates()
 
-    def _read_launched(self) -> None:
+    def finish_updates(self) -> None:
         """Wait for the updates that a GPU was given, check them and record their metrics."""
         launched, self._launched = self._launched, []
         if launched:
             super()._log_update(launched[0][0], [row for _, row in launched])
+
+    def _collapse_floor(self, target: float | None) -> float:
+        return gaussian_floor(get_action_dim(self.action_space), target)
+
+    def policy_outputs(self, observations: Any) -> dict[str, Tensor]:
+        """Return mean and log standard deviation (B, A) of the Gaussian under the tanh."""
+        mean, log_std, _ = self.actor.get_action_dist_params(observations)
+        return {"mean": mean, "log standard deviation": log_std}
 
     def _why_not_engine(self) -> str | None:
         return why_not_own(self, SAC, _IN_THE_ENGINE) or why_not_sac(self)
@@ -229,12 +244,20 @@ class SAC(OnEngine, StableBaselines3SAC):
 
         target = self._critic_target(batch, next_alpha)
         q_loss = losses.critic_loss(self.critic(batch.observations, batch.actions), target)
-        optimizer_step(self.critic.optimizer, q_loss)
+        q_gradient = optimizer_step(self.critic.optimizer, q_loss)
 
         q_values, _ = torch.cat(self.critic(batch.observations, actions_pi), dim=1).min(dim=1, keepdim=True)
         pi_loss = losses.actor_loss(log_probs, q_values, alpha)
-        optimizer_step(self.actor.optimizer, pi_loss)
-        return {**metrics, **entropy_bound, "critic_loss": q_loss.detach(), "actor_loss": pi_loss.detach()}
+        pi_gradient = optimizer_step(self.actor.optimizer, pi_loss)
+        # In the order of their causes: the first that is not finite is named.
+        return {
+            **metrics,
+            **entropy_bound,
+            "critic_loss": q_loss.detach(),
+            "critic_gradient": q_gradient,
+            "actor_loss": pi_loss.detach(),
+            "actor_gradient": pi_gradient,
+        }
 
     @torch.no_grad()
     def _critic_target(self, batch: ReplayBufferSamples | DictReplayBufferSamples, next_alpha: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from entroreg.benchmarks.cells import (
     is_done,
     read_result,
 )
-from entroreg.benchmarks.errors import UserError, unknown_name
+from entroreg.benchmarks.errors import BAD_PATH, UserError, unknown_name
 from entroreg.benchmarks.estimates import centre
 from entroreg.benchmarks.local_processes import local_executor
 from entroreg.benchmarks.readings import Measurement, measurements
@@ -47,12 +47,12 @@ def load_suite(name: str) -> Suite:
     Raises:
         UserError: there is none; the nearest one is named.
     """
-    if "." in name:
+    if "." in name and all(part.isidentifier() for part in name.split(".")):
         if os.getcwd() not in sys.path:  # a command has no current folder there, python -m has
             sys.path.insert(0, os.getcwd())
         try:
             own: Suite = importlib.import_module(name)
-        except (ImportError, SyntaxError, TypeError) as error:
+        except (ImportError, SyntaxError, TypeError, RecursionError) as error:
             raise UserError(f"suite {name} must be a module that can be imported, got: {error}") from error
         if not (hasattr(own, "cells") and hasattr(own, "run")):
             raise UserError(f"suite {name} must have cells(preset) and run(cell, folder), got a module without")
@@ -170,7 +170,9 @@ def _as_user_errors(out: Path) -> Iterator[None]:
         yield
     except ValueError as error:  # a folder that holds something else
         raise UserError(str(error)) from error
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
+        if error.errno not in BAD_PATH:
+            raise
         raise UserError(f"{out} must be a folder that can be written, got {error}: choose another --out") from error
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
-import torch
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 
@@ -17,9 +16,13 @@ from entroreg.agents import SAC, DiscreteSAC, SACPopulation
 from entroreg.agents.discrete_sac import TARGET_SHARE
 from entroreg.agents.ent_coef import constant_of, initial_alpha_of
 from entroreg.agents.on_engine import ENGINE_STARTS
+from entroreg.benchmarks.agent_memory import require_buffers_fit, require_networks_fit
+from entroreg.benchmarks.devices import device_of
 from entroreg.benchmarks.errors import MISSING, USAGE, UserError, unknown_name
 from entroreg.benchmarks.options import AgentOptions, TrainDiscreteSAC, TrainOptions, TrainSAC, kind_of, runs_of
+from entroreg.benchmarks.ranges import require_size
 from entroreg.controllers import Dual
+from entroreg.envs.saving import SeededEpisodes, why_not_exact
 from entroreg.measures import max_categorical_entropy
 from entroreg.schedules import LinearSchedule
 
@@ -42,10 +45,47 @@ def make_environment(env_id: str) -> gym.Env[Any, Any]:
         return Monitor(gym.make(env_id))
     except (gym.error.DependencyNotInstalled, ImportError) as error:
         raise UserError(f"{env_id} needs a package that is not here: {_first_line(error)}", MISSING) from error
-    except (gym.error.UnregisteredEnv, gym.error.Error) as error:
+    except (gym.error.Error, ValueError) as error:  # ValueError: a module without a name, as in ":Pendulum-v1"
         if env_id in gym.registry:
             raise UserError(f"{env_id} cannot be made: {_first_line(error)}") from error
         raise unknown_name("environment", env_id, gym.registry) from error
+
+
+def make_training_environment(env_id: str) -> tuple[gym.Env[Any, Any], str | None]:
+    """Return an environment whose training can be saved, and why that is only between episodes, if so.
+
+    Args:
+        env_id: as registered with gymnasium.
+
+    Returns:
+        The environment in a Monitor, with seeded episodes where its state cannot be seen, and the reason or None.
+
+    Raises:
+        UserError: as in ``make_environment``.
+    """
+    env = make_environment(env_id)
+    reason = why_not_exact(lambda: make_environment(env_id))
+    if reason is None:
+        return env, None
+    env.close()
+    return Monitor(SeededEpisodes(gym.make(env_id))), reason
+
+
+def require_trainable(options: TrainOptions, env: gym.Env[Any, Any]) -> None:
+    """Refuse a training that goes on beyond its steps, or whose replay buffers would not fit the memory.
+
+    Args:
+        options: what to train.
+        env: from ``make_environment``.
+
+    Raises:
+        UserError: with what is wrong.
+    """
+    steps, train_freq = options.run.steps, options.agent.train_freq
+    if train_freq > steps:
+        raise UserError(f"train_freq must be at most steps, {steps}, got {train_freq}: it is steps between updates")
+    kept = min(options.agent.buffer_size, options.run.steps)
+    require_buffers_fit(env.observation_space, env.action_space, kept, options.run.seeds or 1)
 
 
 def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | DiscreteSAC:
@@ -53,7 +93,7 @@ def build_agent(options: TrainOptions, env: gym.Env[Any, Any]) -> SAC | Discrete
 
     Args:
         options: what to train.
-        env: from ``make_environment``.
+        env: from ``make_environment`` or ``make_training_environment``.
 
     Returns:
         The agent.
@@ -82,7 +122,7 @@ def build_population(options: TrainSAC, envs: Sequence[gym.Env[Any, Any]]) -> SA
 
     Args:
         options: what to train.
-        envs: from ``make_environment``, one for each seed.
+        envs: from ``make_training_environment``, one for each seed.
 
     Returns:
         The population.
@@ -121,9 +161,11 @@ def _as_user_errors() -> Iterator[None]:
 
 def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
     agent, run = options.agent, options.run
-    if run.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {run.device!r} is not here: torch finds no CUDA device, see 'entroreg check'")
-    ent_coef: Any = agent.ent_coef if agent.ent_coef.startswith("auto") else constant_of(agent.ent_coef)
+    device_of(run.device)  # one that is not here is refused, and auto stays auto
+    require_networks_fit(
+        env.observation_space, env.action_space, agent.net, agent.batch_size, agents=run.seeds or 1
+    )
+    ent_coef: Any = _coefficient(agent.ent_coef)
     shared = {
         "learning_rate": agent.learning_rate,
         "batch_size": agent.batch_size,
@@ -145,6 +187,13 @@ def _arguments(options: TrainOptions, env: gym.Env[Any, Any]) -> dict[str, Any]:
             f"ent_coef must be 'auto' when its target, bounds or learning rate are set, got {ent_coef}"
         )
     return {**shared, "ent_coef": _dual(agent, run.steps, env.action_space)}
+
+
+def _coefficient(asked: str) -> str | float:
+    """Return a word for a learned coefficient, or the one that stays."""
+    learned = asked.startswith("auto")
+    require_size("ent_coef", initial_alpha_of(asked) if learned else constant_of(asked))
+    return asked if learned else constant_of(asked)
 
 
 def _dual(agent: AgentOptions, steps: int, action_space: spaces.Space[Any]) -> Dual:

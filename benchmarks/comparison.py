@@ -15,6 +15,7 @@ from entroreg.benchmarks.bench import load_suite
 from entroreg.benchmarks.differences import difference, paired_difference, ratio
 from entroreg.benchmarks.errors import UserError
 from entroreg.benchmarks.estimates import centre, is_median
+from entroreg.benchmarks.ranges import LARGEST
 from entroreg.benchmarks.readings import Measurement, measurements
 from entroreg.benchmarks.statistics import Interval, iqm
 
@@ -72,10 +73,10 @@ def changes(
         tolerance: share of A's value below which a change is not shown, from 0.
 
     Raises:
-        UserError: the runs have no suite with the same preset in common, or the tolerance is negative.
+        UserError: the runs have no suite with the same preset in common, or the tolerance is out of range.
     """
-    if tolerance < 0:
-        raise UserError(f"tolerance must be at least 0, got {tolerance}")
+    if not 0.0 <= tolerance <= LARGEST:
+        raise UserError(f"tolerance must be at least 0 and at most {LARGEST:g}, got {tolerance:g}")
     suites = [{_suite(summary) for summary in run.values()} for run in (a, b)]
     if not suites[0] & suites[1]:
         got = " and ".join(", ".join(f"{name} ({preset})" for name, preset in sorted(run)) for run in suites)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 OK = 0
@@ -11,6 +12,18 @@ USAGE = 2
 MISSING = 3
 STOPPED = 75
 INTERRUPTED = 130
+
+
+BAD_PATH = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EACCES, errno.EPERM, errno.EROFS),
+    }
+)
+"""What the system says of a path that is no good; anything else, such as a full disk, is a failure."""
+
+_LONGEST = 1_000  # characters of a line
+_TAIL = 300
 
 
 class UserError(Exception):
@@ -45,3 +58,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     advice = f"did you mean {', '.join(map(repr, near))}?" if near else f"there is {', '.join(names[:20])}"
     return UserError(f"unknown {kind} {name!r}: {advice}")
+
+
+def as_line(text: str) -> str:
+    """Return a message as one line of printable characters; of a very long one the beginning and the end.
+
+    Args:
+        text: with whatever the user gave in it.
+    """
+    line = " ".join(text.split())
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST - _TAIL]} ... {line[-_TAIL:]}"
+    shown = (mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in line)
+    return "".join(shown)

@@ -42,7 +42,15 @@ def episode_returns(
     return returns
 
 
-def discounted_returns(act: Act, env: gym.Env[Any, Any], episodes: int, seed: int, gamma: float) -> list[float]:
+def discounted_returns(
+    act: Act,
+    env: gym.Env[Any, Any],
+    episodes: int,
+    seed: int,
+    gamma: float,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[float]:
     """Return the discounted returns of a policy, one for each episode; starts as in ``episode_returns``.
 
     Args:
@@ -51,12 +59,15 @@ def discounted_returns(act: Act, env: gym.Env[Any, Any], episodes: int, seed: in
         episodes: number of episodes.
         seed: of the starts.
         gamma: discount.
+        stop: asked before each episode and step; True ends at once, and leaves the returns incomplete.
     """
-    returns = []
+    returns: list[float] = []
     for episode_seed in np.random.SeedSequence(seed).generate_state(episodes):
+        if stop():
+            break
         observation, _ = env.reset(seed=int(episode_seed))
         total, discount, ended = 0.0, 1.0, False
-        while not ended:
+        while not ended and not stop():
             observation, reward, terminated, truncated, _ = env.step(act(observation))
             total += discount * float(reward)
             discount *= gamma

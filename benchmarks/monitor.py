@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from entroreg.agents.agent_checkpoint import save_agent
 from entroreg.benchmarks.curves import WINDOW
 from entroreg.benchmarks.progress import Progress
+from entroreg.benchmarks.row_file import RowFile
 
 _LOGGED = {
     "alpha": "train/ent_coef",
@@ -23,17 +20,15 @@ _LOGGED = {
 
 
 class EpisodeRecorder(BaseCallback):
-    """Writes a JSON line for each episode, with the agent's last metrics.
+    """Writes a row for each episode: step, return, length and, once training has begun, the agent's last metrics.
 
     Args:
-        file: open text file for metrics.jsonl.
+        rows: where they go.
     """
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, rows: RowFile) -> None:
         super().__init__()
-        self._file = file
-        self.rows: list[dict[str, float]] = []
-        """One for each episode: step, return, length and, once training has begun, the metrics."""
+        self._rows = rows
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
@@ -45,44 +40,21 @@ class EpisodeRecorder(BaseCallback):
         logged = self.model.logger.name_to_value
         row = {"step": self.num_timesteps, "return": float(episode["r"]), "length": int(episode["l"])}
         row |= {name: float(logged[key]) for name, key in _LOGGED.items() if key in logged}
-        self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-
-
-class Checkpointer(BaseCallback):
-    """Saves the agent at regular steps.
-
-    Args:
-        folder: of the checkpoint.
-        every: environment steps between two.
-    """
-
-    def __init__(self, folder: Path, every: int) -> None:
-        super().__init__()
-        self._folder = folder
-        self._every = every
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps % self._every == 0:
-            save_agent(self.model, self._folder)  # type: ignore[arg-type]
-        return True
+        self._rows.write(row)
 
 
 class StepWatch(BaseCallback):
-    """Moves the progress bar, says which update runs, and ends training when a stop was asked for.
+    """Moves the progress bar, and says which update runs.
 
     Args:
         progress: bar, or lines where there is no terminal.
         rows: of the recorder, for the state beside the bar.
-        stop: asked at each step.
     """
 
-    def __init__(self, progress: Progress, rows: list[dict[str, float]], stop: Callable[[], bool]) -> None:
+    def __init__(self, progress: Progress, rows: list[dict[str, float]]) -> None:
         super().__init__()
         self._progress = progress
         self._rows = rows
-        self._stop = stop
         self._engine: str | None = None
 
     def _on_step(self) -> bool:
@@ -91,4 +63,4 @@ class StepWatch(BaseCallback):
         if status != self._engine:
             self._engine = status
             self._progress.note(f"engine: {status}")
-        return not self._stop()
+        return True

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from entroreg.benchmarks.ranges import (
+    LARGEST_RATE,
+    MOST_DRAWN,
+    MOST_KEPT,
+    MOST_SEED,
+    require_at_least_zero,
+    require_positive,
+    require_seed,
+    require_size,
+    require_threads,
+    require_whole,
+)
+
+MOST_MEMBERS = 1024
+"""Agents of a population."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,8 @@ class RunOptions:
     """Episodes of the final evaluation."""
     checkpoint_every: int = 10_000
     """Environment steps between checkpoints."""
+    keep: int = 1
+    """Older checkpoints that stay beside the last one."""
     device: str = "auto"
     """Torch device: auto, cpu, cuda."""
     threads: int | None = None
@@ -38,23 +55,29 @@ class RunOptions:
     """When the update is compiled: after 5,000 updates, at once, or never."""
     overwrite: bool = False
     """Replace a finished run in the same folder."""
+    resume: bool = False
+    """Go on from the checkpoint in the folder, exactly; begin where there is none."""
     json: bool = False
     """Print the result as JSON."""
 
     def __post_init__(self) -> None:
         if self.env in {"", ".", ".."}:
             raise ValueError(f"env must be the id of an environment, got {self.env!r}")
-        for name in ("steps", "eval_episodes", "checkpoint_every"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("seed", self.seed, 0)
+        for name in ("steps", "checkpoint_every"):
+            require_whole(name, getattr(self, name), 1)
+        require_whole("eval_episodes", self.eval_episodes, 1, MOST_DRAWN)
+        require_seed(self.seed)
+        require_whole("keep", self.keep, 1, MOST_KEPT)
+        if self.overwrite and self.resume:
+            raise ValueError("overwrite and resume exclude each other: leave one out")
         if self.population and self.seeds is None:
             raise ValueError("population needs the number of agents: add --seeds 8")
         if self.seeds is not None:
-            require_at_least("seeds", self.seeds, 1)
+            require_whole("seeds", self.seeds, 1, MOST_MEMBERS)
+            require_whole("the last seed", self.seed + self.seeds - 1, 0, MOST_SEED)
             if not self.population:
                 raise ValueError("seeds are trained together: add --population, or run each --seed by itself")
-        if self.threads is not None:
-            require_at_least("threads", self.threads, 1)
+        require_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -94,18 +117,21 @@ class AgentOptions:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "buffer_size", "train_freq"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("learning_starts", self.learning_starts, 0)
-        for name in ("learning_rate", "alpha_learning_rate"):
+            require_whole(name, getattr(self, name), 1)
+        require_whole("learning_starts", self.learning_starts, 0)
+        require_positive("learning_rate", self.learning_rate, LARGEST_RATE)
+        if self.alpha_learning_rate is not None:
+            require_positive("alpha_learning_rate", self.alpha_learning_rate, LARGEST_RATE)
+        for name in ("target_entropy", "target_entropy_end", "alpha_minimum", "alpha_maximum"):
             value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise ValueError(f"{name} must be finite and above 0, got {value}")
+            if value not in (None, "auto"):
+                require_size(name, value)
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
         if self.gradient_steps < 1 and self.gradient_steps != -1:
             raise ValueError(f"gradient_steps must be at least 1, or -1, got {self.gradient_steps}")
-        if any(width < 1 for width in self.net):
-            raise ValueError(f"net must hold widths of at least 1, got {self.net}")
+        require_whole("gradient_steps", self.gradient_steps, -1, MOST_DRAWN)
+        require_net(self.net)
 
     @property
     def needs_own_dual(self) -> bool:
@@ -124,6 +150,11 @@ class DiscreteOptions:
     """Half-width of the Q-clip loss; the paper uses 0.5."""
     entropy_penalty: float = 0.0
     """Weight of the squared change of entropy; the paper uses 0.5."""
+
+    def __post_init__(self) -> None:
+        if self.q_clip is not None:
+            require_positive("q_clip", self.q_clip)
+        require_at_least_zero("entropy_penalty", self.entropy_penalty)
 
 
 @dataclass(frozen=True)
@@ -198,7 +229,7 @@ def from_json(data: dict[str, Any]) -> TrainOptions:
     return TrainDiscreteSAC(run, agent, DiscreteOptions(**data["discrete"]))
 
 
-def require_at_least(name: str, value: int, least: int) -> None:
-    """Refuse an option below the least value that makes sense."""
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+def require_net(net: tuple[int, ...]) -> None:
+    """Refuse widths of hidden layers that no network has."""
+    if any(not 1 <= width <= MOST_DRAWN for width in net):
+        raise ValueError(f"net must hold widths of at least 1 and at most {MOST_DRAWN}, got {net}")

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.ranges import require_at_least_zero, require_threads, require_whole
 
 __all__ = ["Placement", "executor"]
+
+_MOST_JOBS = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,11 @@ class Placement:
     """With slurm: after which a cell's job is ended; a day if left out."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
-        if self.gpus < 0:
-            raise ValueError(f"gpus must be at least 0, got {self.gpus}")
-        if self.minutes is not None and self.minutes < 1:
-            raise ValueError(f"minutes must be at least 1, got {self.minutes}")
+        require_whole("jobs", self.jobs, 1, _MOST_JOBS)
+        require_threads(self.threads)
+        require_at_least_zero("gpus", self.gpus)
+        if self.minutes is not None:
+            require_whole("minutes", self.minutes, 1)
         foreign = {
             "gpus": self.gpus and self.executor == "local",
             "address": self.address is not None and self.executor != "ray",

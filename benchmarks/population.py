@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from entroreg.agents import SACPopulation
-from entroreg.benchmarks.building import build_population, make_environment
+from entroreg.benchmarks.building import build_population, make_training_environment, require_trainable
+from entroreg.benchmarks.cells import is_done, read_result
 from entroreg.benchmarks.curves import WINDOW
+from entroreg.benchmarks.errors import UserError
 from entroreg.benchmarks.options import TrainSAC, runs_of, to_json
 from entroreg.benchmarks.progress import show_progress
-from entroreg.benchmarks.run_folder import claimed, set_threads, write_head
+from entroreg.benchmarks.recording import recording, steps_of, trained_before
+from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, require_same_run, set_threads
 from entroreg.benchmarks.signals import StopFlag
-from entroreg.benchmarks.training import conclude, recording, run_folder
+from entroreg.benchmarks.training import MAY_DIFFER, begin_or_go_on, conclude, run_folder
 
-Rows = list[dict[str, float]]
+Trained = list[tuple[list[dict[str, float]], float]]
 
 
 def train_population(options: TrainSAC, stop: StopFlag) -> list[dict[str, Any]] | None:
@@ -24,13 +26,14 @@ def train_population(options: TrainSAC, stop: StopFlag) -> list[dict[str, Any]] 
 
     Args:
         options: what to train, with the number of seeds.
-        stop: read at every step; a stop saves all checkpoints and ends.
+        stop: read after each round of steps; a stop saves all checkpoints and ends.
 
     Returns:
         The result of each seed, as in its result.json, or None if stopped.
 
     Raises:
-        UserError: the options do not fit the environment, or a folder is taken.
+        UserError: the options do not fit the environment, a folder is taken or holds another run, or the seeds'
+            checkpoints are of no common step.
         FloatingPointError: a loss of an agent became NaN or infinite; the last checkpoints are kept.
         OSError: a folder cannot be written.
     """
@@ -40,37 +43,75 @@ def train_population(options: TrainSAC, stop: StopFlag) -> list[dict[str, Any]] 
     with ExitStack() as stack:
         envs = []
         for run in runs:
-            envs.append(make_environment(run.run.env))
+            envs.append(make_training_environment(run.run.env)[0])
             stack.callback(envs[-1].close)
+        require_trainable(options, envs[0])
         population = build_population(options, envs)
         for run, folder in zip(runs, folders, strict=True):
-            stack.enter_context(claimed(folder, overwrite=run.run.overwrite))
-            write_head(folder, to_json(run))
-        started = time.perf_counter()
-        rows = _learn(population, runs, folders, stop)
-        seconds = time.perf_counter() - started
+            stack.enter_context(claimed(folder, overwrite=run.run.overwrite, resume=run.run.resume))
+            begin_or_go_on(run, folder)
+        trained = _learn(population, runs, folders, stop)
+        if trained is None:
+            return None
         results = []
-        for parts in zip(population.members, envs, runs, folders, rows, strict=True):
-            result = conclude(*parts, seconds, stop)
+        for agent, run, folder, (rows, seconds) in zip(population.members, runs, folders, trained, strict=True):
+            if is_done(folder):  # by the run that was stopped
+                require_same_run(folder, to_json(run), MAY_DIFFER)
+                results.append(read_result(folder))
+                continue
+            result = conclude(agent, run, folder, rows, seconds, stop)
             if result is None:
                 return None
             results.append(result)
         return results
 
 
-def _learn(population: SACPopulation, runs: list[TrainSAC], folders: list[Path], stop: StopFlag) -> list[Rows]:
+def _learn(population: SACPopulation, runs: list[TrainSAC], folders: list[Path], stop: StopFlag) -> Trained | None:
+    """Train to the end; return each seed's rows and seconds, or None if stopped before."""
     run = runs[0].run
-    title = f"{len(runs)} x sac on {run.env}"
+    before = [trained_before(*one, run.steps) for one in zip(population.members, folders, strict=True)]
+    finished = [one for one in before if one is not None]
+    if len(finished) == len(before):
+        return finished
+    begins = _common_checkpoints(folders)
+    stopping = False
     with ExitStack() as stack:
-        progress = stack.enter_context(show_progress(title, run.steps))
-        callbacks = [
-            stack.enter_context(recording(*parts)) for parts in zip(population.members, runs, folders, strict=True)
+        progress = stack.enter_context(show_progress(f"{len(runs)} x sac on {run.env}", run.steps))
+        recorded = [
+            stack.enter_context(recording(agent, one.run, folder, begin, lambda: stopping))
+            for agent, one, folder, begin in zip(population.members, runs, folders, begins, strict=True)
         ]
-        rows = [recorder.rows for recorder, _ in callbacks]
 
         def watch(trained: SACPopulation) -> bool:
-            progress.advance(trained.num_timesteps, rows[0][-WINDOW:])
-            return not stop()
+            nonlocal stopping
+            progress.advance(trained.num_timesteps, recorded[0].rows[-WINDOW:])
+            stopping = stop()  # once for all members, who save in the next round, at the same step
+            return True
 
-        population.learn(run.steps, watch, member_callbacks=[list(own) for own in callbacks])
-    return rows
+        population.learn(run.steps, watch, member_callbacks=[one.callbacks for one in recorded])
+        if any(one.stopped for one in recorded):
+            return None
+        for one in recorded:
+            one.finish()
+        return [(one.rows, one.seconds) for one in recorded]
+
+
+def _common_checkpoints(folders: list[Path]) -> list[Path] | list[None]:
+    """Return a checkpoint of each seed, the newest that are of the same step; Nones where a seed has none.
+
+    A population saves its seeds one after the other, so a crash can leave some of them one checkpoint ahead.
+    """
+    found = [_checkpoints(folder) for folder in folders]
+    if not all(found):
+        return [None] * len(folders)
+    common = set.intersection(*(set(one) for one in found))
+    if not common:
+        steps = ", ".join(str(max(one)) for one in found)
+        raise UserError(f"the seeds must have checkpoints of a common step to go on together, got {steps}")
+    return [one[max(common)] for one in found]
+
+
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    places = sorted((folder / CHECKPOINT.parent).glob(f"{CHECKPOINT.name}*"), reverse=True)
+    steps = {place: steps_of(place) for place in places}
+    return {step: place for place, step in steps.items() if step is not None}

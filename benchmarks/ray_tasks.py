@@ -16,6 +16,8 @@ from entroreg.benchmarks.provenance import cores
 __all__ = ["RayTasks", "ray_executor"]
 
 ANSWER_SECONDS = 5.0
+_LOOKED_UP = ("auto", "local")  # words for which Ray finds the address itself
+_LAST_PORT = 65_535
 RETRIES = 1  # of a call whose worker died; the cell's own lock keeps two of them from running at once
 
 
@@ -107,9 +109,11 @@ class RayTasks:
 
 def _require_answer(address: str) -> None:
     """Refuse an address where nothing listens: Ray would wait for it without end."""
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not colon:  # such as auto, for which Ray looks up the address itself
+    if address in _LOOKED_UP:
         return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise UserError(f"address must be auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, ValueError) as error:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from entroreg.atomic import write_json
 from entroreg.benchmarks import cells, provenance
-from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.errors import RUN_FAILED, UserError
+from entroreg.benchmarks.json_types import require_types
+from entroreg.benchmarks.small_files import read_small
+from entroreg.checkpoint import CheckpointError, load_checkpoint
+from entroreg.checkpoint.names import older_ones
 
 CHECKPOINT = Path("checkpoints", "last")
+KINDS = ("sac", "discrete-sac", "qarl", "rarl", "rlvr", "mil", "distill")
 Options = TypeVar("Options")
 
 
@@ -26,10 +34,40 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has a checkpoint to go on from; a crash in a save can leave only the one before the last."""
+    return (folder / CHECKPOINT).exists() or bool(older_ones(folder / CHECKPOINT))
+
+
+def saved_run(folder: Path, agent: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the tensors and the metadata of a run's checkpoint, None where the run begins.
+
+    Args:
+        folder: of the run.
+        agent: what the checkpoint must say that it is of.
+
+    Raises:
+        UserError: it is damaged, or of something else.
+    """
+    try:
+        tensors, metadata = load_checkpoint(folder / CHECKPOINT)
+    except FileNotFoundError:
+        return None
+    except CheckpointError as error:
+        raise UserError(str(error), RUN_FAILED) from error
+    if metadata.get("agent") != agent:
+        raise UserError(
+            f"{folder / CHECKPOINT} must be of a run of {agent}, got one of {metadata.get('agent')}: it belongs to "
+            "another run",
+            RUN_FAILED,
+        )
+    return tensors, metadata
+
+
 def write_head(folder: Path, config: Mapping[str, Any]) -> None:
     """Write down what is run, and where."""
-    write_json(folder / "config.json", dict(config))
     write_json(folder / "meta.json", provenance.collect())
+    write_json(folder / "config.json", dict(config))  # last: a run that goes on takes it that both are there
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -39,13 +77,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: the folder is no run of ``entroreg train``.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads(read_small(folder / "config.json"))
     except OSError as error:
         raise UserError(f"{folder} must be a run folder with config.json, got: {error}") from error
-    except ValueError as error:
-        raise _not_ours(folder, error) from error
+    except (ValueError, RecursionError) as error:
+        raise _not_ours(folder, str(error)) from error
     if not isinstance(config, dict):
-        raise _not_ours(folder, config)
+        raise _not_ours(folder, repr(config))
+    if config.get("kind") not in KINDS:
+        raise _not_ours(folder, f"the kind {config.get('kind')!r}, not one of {', '.join(KINDS)}")
     return config
 
 
@@ -56,9 +96,13 @@ def parsed_config(folder: Path, config: dict[str, Any], parse: Callable[[dict[st
         UserError: the config is not of ``entroreg train``.
     """
     try:
-        return parse(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _not_ours(folder, error) from error
+        options = parse(config)
+        require_types(options)
+    except KeyError as error:
+        raise _not_ours(folder, f"nothing for {error}") from error
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+        raise _not_ours(folder, str(error)) from error
+    return options
 
 
 def require_same_run(folder: Path, wanted: Mapping[str, Any], may_differ: Collection[str]) -> None:
@@ -66,8 +110,8 @@ def require_same_run(folder: Path, wanted: Mapping[str, Any], may_differ: Collec
 
     Args:
         folder: of the run.
-        wanted: what is asked for now, groups of settings as in config.json.
-        may_differ: settings of the group ``run`` that do not change what is computed.
+        wanted: what is asked for now, groups of settings as in config.json, or settings without groups.
+        may_differ: settings of the group ``run``, or without a group, that do not change what is computed.
 
     Raises:
         UserError: another setting differs.
@@ -76,18 +120,22 @@ def require_same_run(folder: Path, wanted: Mapping[str, Any], may_differ: Collec
     for group, settings in wanted.items():
         if group == "kind":
             continue
-        for name, value in settings.items():
-            of_run = found.get(group, {}).get(name)
-            if of_run != value and not (group == "run" and name in may_differ):
+        grouped = isinstance(settings, Mapping)
+        of_group = found.get(group, {}) if grouped else found
+        if not isinstance(of_group, Mapping):
+            raise _not_ours(folder, f"{of_group!r} for {group!r}")
+        for name, value in settings.items() if grouped else ((group, settings),):
+            of_run = of_group.get(name)
+            if of_run != value and not (group in ("run", name) and name in may_differ):
                 raise UserError(
                     f"{name} must be {of_run!r} to go on with the run in {folder}, got {value!r}: give the options "
                     "that it was started with"
                 )
 
 
-def _not_ours(folder: Path, found: object) -> UserError:
+def _not_ours(folder: Path, found: str) -> UserError:
     path = folder / "config.json"
-    return UserError(f"{path} must be written by 'entroreg train', got something else: {found!r}")
+    return UserError(f"{path} must be written by 'entroreg train', got something else: {found}")
 
 
 @contextmanager
@@ -115,18 +163,29 @@ def claimed(folder: Path, *, overwrite: bool, resume: bool = False) -> Iterator[
             raise UserError(
                 f"{folder} is being written by another process: choose another --out or --seed"
             ) from error
-        if not (resume and folder.exists()):
+        if resume and folder.exists():
+            _remove_unfinished(folder)
+        else:
             _empty(folder, overwrite=overwrite)
         yield
 
 
 def _empty(folder: Path, *, overwrite: bool) -> None:
     kept = "a finished run" if cells.is_done(folder) else "the checkpoint of a run that was stopped"
-    if (cells.is_done(folder) or (folder / CHECKPOINT).exists()) and not overwrite:
+    if (cells.is_done(folder) or has_checkpoint(folder)) and not overwrite:
         raise UserError(f"{folder} holds {kept}: choose another --out or --seed, or replace it with --overwrite")
     try:
+        # A rename, so that a crash never leaves the checkpoint of this run without its config.json.
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.removed"))
+        for removed in folder.parent.glob(f".{glob.escape(folder.name)}.*.removed"):
+            shutil.rmtree(removed)
         folder.mkdir()
     except OSError as error:
         raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what writes and saves that were killed have left: nobody reads it, and the next ones begin anew."""
+    for path in (*folder.glob(".*.tmp"), *(folder / CHECKPOINT.parent).glob(".*.saving")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

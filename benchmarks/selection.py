@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 
 from entroreg.benchmarks.cells import Cell
 from entroreg.benchmarks.errors import UserError, unknown_name
+from entroreg.benchmarks.ranges import require_seed
 
 __all__ = ["Selection", "selected", "with_seeds"]
+
+_MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -23,18 +26,18 @@ class Selection:
     """Only these seeds, also such as the preset does not have."""
 
     def __post_init__(self) -> None:
-        if any(seed < 0 for seed in self.seed):
-            raise ValueError(f"seed must be at least 0, got {min(self.seed)}")
+        for seed in self.seed:
+            require_seed(seed)
 
 
 def with_seeds(cells: Sequence[Cell], seeds: int) -> list[Cell]:
     """Return cells with the seeds 0 to ``seeds`` - 1 for each of their tasks and methods, all of a seed together.
 
     Raises:
-        UserError: ``seeds`` is less than 1.
+        UserError: ``seeds`` is less than 1, or more than anyone runs.
     """
-    if seeds < 1:
-        raise UserError(f"seeds must be at least 1, got {seeds}")
+    if not 1 <= seeds <= _MOST_SEEDS:
+        raise UserError(f"seeds must be at least 1 and at most {_MOST_SEEDS}, got {seeds}")
     firsts = list(dict.fromkeys(replace(cell, seed=0) for cell in cells))
     return [replace(cell, seed=seed) for seed in range(seeds) for cell in firsts]
 

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from entroreg.agents import SAC, DiscreteSAC
-from entroreg.agents.agent_checkpoint import load_agent, save_agent
+from entroreg.agents.agent_checkpoint import load_agent
 from entroreg.benchmarks import cells
-from entroreg.benchmarks.building import build_agent, make_environment
+from entroreg.benchmarks.building import (
+    build_agent,
+    make_environment,
+    make_training_environment,
+    require_trainable,
+)
 from entroreg.benchmarks.cells import Cell
 from entroreg.benchmarks.curves import plot_learning_curve
 from entroreg.benchmarks.errors import UserError
 from entroreg.benchmarks.evaluation import episode_returns, greedy_policy, random_policy
-from entroreg.benchmarks.monitor import Checkpointer, EpisodeRecorder, StepWatch
+from entroreg.benchmarks.monitor import StepWatch
 from entroreg.benchmarks.options import TrainOptions, from_json, kind_of, to_json
-from entroreg.benchmarks.progress import show_progress
-from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, parsed_config, set_threads, write_head
+from entroreg.benchmarks.progress import Progress, show_progress
+from entroreg.benchmarks.recording import recording, steps_of, trained_before
+from entroreg.benchmarks.run_folder import (
+    CHECKPOINT,
+    claimed,
+    parsed_config,
+    require_same_run,
+    set_threads,
+    write_head,
+)
 from entroreg.benchmarks.signals import StopFlag
+
+MAY_DIFFER = ("out", "threads", "overwrite", "resume", "json", "eval_episodes", "checkpoint_every", "keep")
 
 
 def run_folder(options: TrainOptions) -> Path:
@@ -39,33 +50,50 @@ def train(options: TrainOptions, folder: Path, stop: StopFlag) -> dict[str, Any]
     Args:
         options: what to train.
         folder: of the run; made, and held while it is written.
-        stop: read at every step; a stop saves a checkpoint and ends.
+        stop: read between rollouts, where a stop saves a checkpoint and ends, and at every step of the evaluation.
 
     Returns:
         The result, as in result.json, or None if stopped.
 
     Raises:
-        UserError: the options do not fit the environment, or the folder is taken.
+        UserError: the options do not fit the environment, the folder is taken, or it holds another run.
         FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
         OSError: the folder cannot be written.
     """
-    set_threads(options.run.threads)
-    env = make_environment(options.run.env)
+    run = options.run
+    set_threads(run.threads)
+    if run.resume and cells.is_done(folder):
+        require_same_run(folder, to_json(options), MAY_DIFFER)
+        return cells.read_result(folder)
+    env, reason = make_training_environment(run.env)
     try:
+        require_trainable(options, env)
         agent = build_agent(options, env)
-        with claimed(folder, overwrite=options.run.overwrite):
-            write_head(folder, to_json(options))
-            started = time.perf_counter()
-            rows = _learn(agent, options, folder, stop)
-            seconds = time.perf_counter() - started
-            return conclude(agent, env, options, folder, rows, seconds, stop)
+        with claimed(folder, overwrite=run.overwrite, resume=run.resume):
+            begin_or_go_on(options, folder)
+            with show_progress(f"{kind_of(options)} on {run.env}", run.steps) as progress:
+                if reason is not None:
+                    progress.note(f"checkpoints are written between episodes: {reason}")
+                trained = _learn(agent, options, folder, progress, stop)
+            return None if trained is None else conclude(agent, options, folder, *trained, stop)
     finally:
         env.close()
 
 
+def begin_or_go_on(options: TrainOptions, folder: Path) -> None:
+    """Write down what is run, or see to it that the folder is of the same run.
+
+    Raises:
+        UserError: it is of another one.
+    """
+    if (folder / "config.json").exists():
+        require_same_run(folder, to_json(options), MAY_DIFFER)
+    else:
+        write_head(folder, to_json(options))
+
+
 def conclude(
     agent: SAC | DiscreteSAC,
-    env: gym.Env[Any, Any],
     options: TrainOptions,
     folder: Path,
     rows: list[dict[str, float]],
@@ -76,7 +104,6 @@ def conclude(
 
     Args:
         agent: trained.
-        env: of the agent.
         options: that it was trained with.
         folder: of the run.
         rows: of its episodes.
@@ -86,7 +113,11 @@ def conclude(
     Returns:
         The result, as in result.json, or None if stopped.
     """
-    result = None if stop() else evaluate(agent, env, options, options.run.eval_episodes, stop)
+    env = make_environment(options.run.env)  # as it is when the run is evaluated later
+    try:
+        result = None if stop() else evaluate(agent, env, options, options.run.eval_episodes, stop)
+    finally:
+        env.close()
     if result is None:
         return None
     result |= {
@@ -152,36 +183,22 @@ def load_run(folder: Path, config: dict[str, Any]) -> tuple[SAC | DiscreteSAC, g
     return agent, env, options
 
 
-def _learn(agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path, stop: StopFlag) -> list[dict[str, float]]:
+def _learn(
+    agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path, progress: Progress, stop: StopFlag
+) -> tuple[list[dict[str, float]], float] | None:
+    """Train to the end; return the rows of the episodes and the seconds, or None if stopped before."""
     run = options.run
-    title = f"{kind_of(options)} on {run.env}"
-    with show_progress(title, run.steps) as progress, recording(agent, options, folder) as (recorder, checkpointer):
-        watch = StepWatch(progress, recorder.rows, stop)
-        agent.learn(run.steps, callback=[recorder, checkpointer, watch])
-    return recorder.rows
-
-
-@contextmanager
-def recording(
-    agent: SAC | DiscreteSAC, options: TrainOptions, folder: Path
-) -> Iterator[tuple[EpisodeRecorder, Checkpointer]]:
-    """Log an agent's training into its run folder; at the end of the block save the agent.
-
-    Args:
-        agent: to be trained inside the block.
-        options: of the run.
-        folder: of the run.
-
-    Yields:
-        The callbacks to train with.
-    """
-    agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb"))]))
-    with (folder / "metrics.jsonl").open("w") as metrics:
-        yield EpisodeRecorder(metrics), Checkpointer(folder / CHECKPOINT, options.run.checkpoint_every)
-    agent.logger.dump(agent.num_timesteps)  # what is left since the last one
-    agent.logger.close()
-    save_agent(agent, folder / CHECKPOINT)
-    agent.save(folder / "model.zip")
+    before = trained_before(agent, folder, run.steps)
+    if before is not None:
+        return before
+    checkpoint = folder / CHECKPOINT
+    begin = None if steps_of(checkpoint) is None else checkpoint
+    with recording(agent, run, folder, begin, stop) as recorded:
+        agent.learn(run.steps, callback=[*recorded.callbacks, StepWatch(progress, recorded.rows)])
+        if agent.num_timesteps < run.steps or recorded.stopped:
+            return None
+        recorded.finish()
+        return recorded.rows, recorded.seconds
 
 
 def _draw(options: TrainOptions, folder: Path, result: dict[str, Any]) -> None:

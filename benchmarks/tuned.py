@@ -10,6 +10,7 @@ from typing import Any
 
 from entroreg.benchmarks.errors import UserError, unknown_name
 from entroreg.benchmarks.options import KINDS, TrainDiscreteSAC, TrainOptions, kind_of
+from entroreg.benchmarks.small_files import read_small
 
 TUNED = "tuned"
 _FOLDER = Path(__file__).with_name("hyperparameters")
@@ -78,13 +79,12 @@ def _packaged_file(env: str) -> Path:
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        with path.open("rb") as file:
-            tables = tomllib.load(file)
+        tables = tomllib.loads(read_small(path).decode())
     except OSError as error:
         raise UserError(
             f"hyperparameters must be '{TUNED}' or a TOML file, got {str(path)!r}: {error.strerror}"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} must be TOML, got: {error}") from error
     for name, table in tables.items():
         if name not in KINDS:

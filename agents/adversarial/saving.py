@@ -6,10 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from entroreg import checkpoint
 from entroreg.agents.adversarial.curricula import (
     ConstantTemperature,
@@ -17,9 +13,12 @@ from entroreg.agents.adversarial.curricula import (
     LinearTemperature,
     PointCurriculum,
 )
+from entroreg.agents.adversarial.first_form import from_first_form
 from entroreg.agents.adversarial.players import PlayerSettings
 from entroreg.agents.agent_checkpoint import learned_state, load_learned_state
+from entroreg.agents.replay_tables import ReplayTables
 from entroreg.agents.sac import SAC
+from entroreg.checkpoint import Table
 from entroreg.curriculum import GammaCurriculum
 from entroreg.envs import ActionShare, Forces
 from entroreg.state_tree import join_state, split_state
@@ -33,42 +32,56 @@ _CURRICULA: dict[type[Any], tuple[str, ...]] = {
     LinearTemperature: ("episodes", "start", "end"),
     PointCurriculum: ("return_floor", "temperature", "target", "max_squared_step", "samples"),
 }
-_REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "engine_starts")
+_COUNTERS = ("num_timesteps", "_n_updates", "engine_starts")  # that a player learns by
+_PLACES = ("pos", "full", "added")  # of a memory, those that its kind has
 
 
-def save_players(agent: TwoPlayers, folder: str | Path) -> None:
-    """Write a training between two iterations as an atomic checkpoint.
+def save_players(agent: TwoPlayers, folder: str | Path, *, keep: int = 1) -> None:
+    """Write a training between two iterations as an atomic checkpoint; of the memories only what changed.
 
     Args:
         agent: the training.
-        folder: of the checkpoint; the one before is kept beside it.
+        folder: of the checkpoint.
+        keep: older checkpoints that stay beside it, at least 1.
 
     Raises:
         OSError: the folder cannot be written; the checkpoint that was there stays.
     """
-    players = {"protagonist": agent.protagonist, "adversary": agent.adversary}
-    state = {name: {**learned_state(player), "replay": _memory(player)} for name, player in players.items()}
-    tensors, tree = split_state({**state, "curriculum": agent.curriculum.state_dict()})
-    counters = {name: {key: getattr(player, key) for key in _COUNTERS} for name, player in players.items()}
-    metadata = {
-        "arguments": _arguments(agent),
-        "counters": counters,
+    tensors, tree = split_state(training_state(agent))
+    metadata = {"arguments": _arguments(agent), "state": tree}
+    tables = _named({name: memory.tables() for name, memory in _memories(agent).items()})
+    checkpoint.save_checkpoint(folder, tensors, metadata, tables=tables, keep=keep)
+
+
+def training_state(agent: TwoPlayers) -> dict[str, Any]:
+    """Return all that a training goes on from between two iterations, but for the rows of the players' memories."""
+    return {
+        **{name: _player_state(player) for name, player in _players(agent).items()},
+        "curriculum": agent.curriculum.state_dict(),
         "num_timesteps": agent.num_timesteps,
         "iterations": agent.iterations,
-        "last_return": agent.last_return if agent.iterations else None,
-        "state": tree,
     }
-    checkpoint.save_checkpoint(folder, tensors, metadata)
 
 
-def read_players(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
-    """Return the constructor's arguments, the tensors and the metadata of a checkpoint.
+def load_training_state(agent: TwoPlayers, state: dict[str, Any]) -> None:
+    """Put what ``training_state`` gave into a training of the same arguments, with the memories' rows in place.
+
+    Raises:
+        ValueError: the networks or the curriculum do not fit.
+    """
+    for name, player in _players(agent).items():
+        _load_player_state(player, state[name])
+    agent.curriculum.load_state_dict(state["curriculum"])
+    agent.num_timesteps, agent.iterations = state["num_timesteps"], state["iterations"]
+
+
+def read_arguments(folder: str | Path) -> dict[str, Any]:
+    """Return the constructor's arguments that a checkpoint names; task or curriculum is None if it was code.
 
     Raises:
         CheckpointError: the files are damaged, or hold something else.
     """
-    tensors, metadata = checkpoint.load_checkpoint(folder)
+    _, metadata = checkpoint.load_checkpoint(folder)
     if "arguments" not in metadata:
         raise checkpoint.CheckpointError(f"{folder} holds no adversarial training: its metadata names no arguments")
     saved = dict(metadata["arguments"])
@@ -76,28 +89,58 @@ def read_players(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor],
         name: PlayerSettings(**{**given, "net": tuple(given["net"])}) for name, given in saved["settings"].items()
     }
     rest = {name: saved[name] for name in ("task", "episodes", "episode_steps", "scales_force", "seed")}
-    return (
-        {**rest, **settings, "forces": _forces(saved["forces"]), "curriculum": _curriculum(saved["curriculum"])},
-        tensors,
-        metadata,
-    )
+    forces, curriculum = _forces(saved["forces"]), _curriculum(saved["curriculum"])
+    return {**rest, **settings, "forces": forces, "curriculum": curriculum}
 
 
-def load_players(agent: TwoPlayers, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def load_players(agent: TwoPlayers, folder: str | Path) -> None:
     """Load a checkpoint into a training that was built with its arguments.
 
     Raises:
-        ValueError: the networks or the curriculum do not fit.
+        CheckpointError: the files are damaged.
+        ValueError: the networks, the memories or the curriculum do not fit.
     """
-    state = join_state(tensors, metadata["state"])
-    for name, player in (("protagonist", agent.protagonist), ("adversary", agent.adversary)):
-        load_learned_state(player, state[name])
-        _remember(player, state[name]["replay"])
-        for key, value in metadata["counters"][name].items():
-            setattr(player, key, value)
-    agent.curriculum.load_state_dict(state["curriculum"])
-    agent.num_timesteps, agent.iterations = metadata["num_timesteps"], metadata["iterations"]
-    agent.last_return = float("nan") if metadata["last_return"] is None else metadata["last_return"]
+    tensors, metadata = checkpoint.load_checkpoint(folder)
+    if "counters" in metadata:
+        load_training_state(agent, from_first_form(agent, tensors, metadata))
+        return
+    tables = _named({name: memory.empty() for name, memory in _memories(agent).items()})
+    tensors, metadata = checkpoint.load_checkpoint(folder, tables=tables)
+    load_training_state(agent, join_state(tensors, metadata["state"]))
+
+
+def _players(agent: TwoPlayers) -> dict[str, SAC]:
+    return {"protagonist": agent.protagonist, "adversary": agent.adversary}
+
+
+def _player_state(player: SAC) -> dict[str, Any]:
+    counters = {name: getattr(player, name) for name in _COUNTERS}
+    memory = {name: getattr(player.replay_buffer, name) for name in _PLACES if hasattr(player.replay_buffer, name)}
+    watch = player.entropy_watch.state_dict()
+    return {**learned_state(player), "counters": counters, "memory": memory, "entropy_watch": watch}
+
+
+def _load_player_state(player: SAC, state: dict[str, Any]) -> None:
+    load_learned_state(player, state)
+    player.refresh_actor()
+    for name, value in state["counters"].items():
+        setattr(player, name, value)
+    for name, value in state["memory"].items():
+        setattr(player.replay_buffer, name, value)
+    player.entropy_watch.load_state_dict(state["entropy_watch"])
+
+
+def _named(tables: dict[str, dict[str, Table]]) -> dict[str, Table]:
+    return {f"{player}.{name}": table for player, own in tables.items() for name, table in own.items()}
+
+
+def _memories(agent: TwoPlayers) -> dict[str, ReplayTables]:
+    """Return the players' memories as tables, the same ones each time: they know what is on disk already."""
+    for name, player in _players(agent).items():
+        if name not in agent.memories or agent.memories[name].buffer is not player.replay_buffer:
+            assert player.replay_buffer is not None
+            agent.memories[name] = ReplayTables(player.replay_buffer)
+    return agent.memories
 
 
 def _arguments(agent: TwoPlayers) -> dict[str, Any]:
@@ -133,19 +176,3 @@ def _curriculum(saved: dict[str, Any] | None) -> Curriculum | None:
     arguments = dict(saved)
     built: Curriculum = kinds[arguments.pop("kind")](**arguments)
     return built
-
-
-def _memory(player: SAC) -> dict[str, Any]:
-    buffer: Any = player.replay_buffer
-    filled = buffer.size()
-    arrays = {name: torch.from_numpy(np.array(getattr(buffer, name)[:filled])) for name in _REPLAY}
-    return {**arrays, "pos": buffer.pos, "full": buffer.full}
-
-
-def _remember(player: SAC, saved: dict[str, Any]) -> None:
-    buffer: Any = player.replay_buffer
-    for name in _REPLAY:
-        getattr(buffer, name)[: len(saved[name])] = saved[name].cpu().numpy()
-    buffer.pos, buffer.full = saved["pos"], saved["full"]
-    if hasattr(buffer, "added"):  # what a GPU's copy is behind by
-        buffer.added = len(saved["rewards"])

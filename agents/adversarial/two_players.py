@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +29,8 @@ from entroreg.agents.adversarial.players import (
     build_player,
 )
 from entroreg.agents.adversarial.reporting import PrefixedLogger, record_phases, show_progress
-from entroreg.agents.adversarial.saving import load_players, read_players, save_players
+from entroreg.agents.adversarial.saving import load_players, read_arguments, save_players
+from entroreg.agents.replay_tables import ReplayTables
 from entroreg.agents.sac import SAC
 from entroreg.envs import ActionShare, Forces, find_forces, make_task
 from entroreg.envs.tasks import Task
@@ -110,10 +112,13 @@ class TwoPlayers:
         self.adversary = build_player(self._sides["adversary"].view, adversary, seed + 1_000_003)
         self._sides["adversary"].view.opponent = Frozen(self.protagonist)
         self._sides["protagonist"].view.opponent = Frozen(self.adversary)
+        for name, player in (("protagonist", self.protagonist), ("adversary", self.adversary)):
+            player.entropy_watch.whose = f" of the {name}"
         self.num_timesteps, self.iterations = 0, 0
         self.tensorboard_log, self.verbose = tensorboard_log, verbose
         self._logger: Logger | None = None
         self.last_return = float("nan")
+        self.memories: dict[str, ReplayTables] = {}
         self._warned = False
         self._strongest = 1.0 if scales_force else 0.0
 
@@ -142,7 +147,8 @@ class TwoPlayers:
             on_iteration: called after each iteration, where the training may be saved; False ends it.
 
         Raises:
-            FloatingPointError: a loss, a gradient or a return became NaN or infinite.
+            FloatingPointError: an observation, a reward, an action, a loss or a gradient of a player became NaN or
+                infinite.
         """
         _checks.require_count("total_timesteps", total_timesteps)
         if reset_num_timesteps:
@@ -175,17 +181,15 @@ class TwoPlayers:
         draws, first, second = np.random.SeedSequence([_STREAM, self.seed, self.iterations]).generate_state(3)
         temperatures = [float(t) for t in self.curriculum.draw(self.episodes, np.random.default_rng(draws))]
         sides = self._sides
-        attack = play_phase(self.adversary, sides["adversary"], temperatures, int(first) >> 1)
-        defence = play_phase(self.protagonist, sides["protagonist"], temperatures, int(second) >> 1, callback)
+        with _named("adversary"):
+            attack = play_phase(self.adversary, sides["adversary"], temperatures, int(first) >> 1)
+        with _named("protagonist"):
+            defence = play_phase(self.protagonist, sides["protagonist"], temperatures, int(second) >> 1, callback)
         self.num_timesteps += attack.steps + defence.steps
         if len(defence.returns) < self.episodes:
             return False
         began = time.perf_counter()
         returns = [-found for found in attack.returns] + defence.returns
-        if not np.isfinite(returns).all():
-            raise FloatingPointError(
-                f"the discounted returns of an iteration must be finite, got {returns}: look at the task's rewards"
-            )
         step = self.curriculum.observe(temperatures * 2, returns)
         self.last_return = float(np.mean(returns))
         self.iterations += 1
@@ -234,16 +238,19 @@ class TwoPlayers:
         )
         return without_last_components(self.protagonist, plain, self._strongest)
 
-    def save(self, folder: str | Path) -> None:
-        """Write everything that the training goes on from as a checkpoint folder; the one before is kept.
+    def save(self, folder: str | Path, *, keep: int = 1) -> None:
+        """Write everything that the training goes on from as a checkpoint folder.
+
+        Of the players' memories only what changed since the last save to this folder is written.
 
         Args:
             folder: of the checkpoint.
+            keep: older checkpoints that stay beside it, at least 1.
 
         Raises:
             OSError: it cannot be written; the checkpoint that was there stays.
         """
-        save_players(self, folder)
+        save_players(self, folder, keep=keep)
 
     @classmethod
     def load(cls, folder: str | Path, task: Task | None = None, curriculum: Curriculum | None = None) -> Self:
@@ -258,7 +265,7 @@ class TwoPlayers:
             CheckpointError: the files are damaged.
             ValueError: a task or a curriculum is needed, or something does not fit.
         """
-        arguments, tensors, metadata = read_players(folder)
+        arguments = read_arguments(folder)
         given = {"task": task, "curriculum": curriculum}
         arguments |= {name: value for name, value in given.items() if value is not None}
         for name in given:
@@ -266,7 +273,7 @@ class TwoPlayers:
                 raise ValueError(f"{name} must be given to load {folder}: the saved one is code")
         agent = cls.__new__(cls)
         TwoPlayers.__init__(agent, **arguments)
-        load_players(agent, tensors, metadata)
+        load_players(agent, folder)
         return agent
 
     def _warn_of_floor(self, progress: float) -> None:
@@ -282,3 +289,12 @@ class TwoPlayers:
                 "longer",
                 stacklevel=3,
             )
+
+
+@contextmanager
+def _named(player: str) -> Iterator[None]:
+    """Name a player where something of it is not finite."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{player}: {error}") from error

@@ -17,7 +17,7 @@ from entroreg import measures
 from entroreg.agents import losses
 from entroreg.agents.adversarial.exporting import without_last_components
 from entroreg.agents.adversarial.players import DEFAULT, TEMPERATURE, PlayerSettings, build_player, sac_arguments
-from entroreg.agents.entropy_controlled import optimizer_step
+from entroreg.agents.gradient_step import optimizer_step
 from entroreg.agents.sac import SAC
 from entroreg.envs import UncertaintySet, make_task
 from entroreg.envs.perturbations import ObservedParameters
@@ -117,19 +117,21 @@ class WorstParameterSAC(SAC):
 
         target = self._critic_target(batch, alpha)
         q_loss = losses.critic_loss(self.critic(batch.observations, batch.actions), target)
-        optimizer_step(self.critic.optimizer, q_loss)
+        q_gradient = optimizer_step(self.critic.optimizer, q_loss)
 
         candidates = torch.tensor(self.candidates, device=self.device, requires_grad=True)
         values = self._values_at(candidates, batch.observations, actions_pi)
         worst = int(values.mean(dim=(1, 2)).argmin())
         pi_loss = losses.actor_loss(log_probs, values[worst], alpha)
         (slope,) = torch.autograd.grad(values[worst].mean(), candidates, retain_graph=True)
-        optimizer_step(self.actor.optimizer, pi_loss)
+        pi_gradient = optimizer_step(self.actor.optimizer, pi_loss)
         self._move(worst, slope[worst].cpu().numpy())
         return {
             **metrics,
             "critic_loss": q_loss.detach(),
+            "critic_gradient": q_gradient,
             "actor_loss": pi_loss.detach(),
+            "actor_gradient": pi_gradient,
             "worst_value": values[worst].detach().mean(),
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ def evaluate(
     problems: int = 256,
     samples: int = 16,
     at: Sequence[int] = (1,),
+    stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Return how good a policy is at temperature 1; the same problems and random numbers for the same seed.
 
@@ -46,10 +47,14 @@ def evaluate(
         problems: N, held out.
         samples: S of each.
         at: the values of k, each at most S.
+        stop: asked before each character of the answers; once it is True, what is returned is empty.
     """
     generator = torch.Generator().manual_seed(seed)
     drawn = task.draw(problems, generator, held_out=True)
-    answers = sample(model, drawn.prompts, length=task.answer_length, end=END, samples=samples, generator=generator)
+    length = task.answer_length
+    answers = sample(model, drawn.prompts, length=length, end=END, samples=samples, generator=generator, stop=stop)
+    if stop():
+        return Evaluation({}, float("nan"))
     correct = task.verify(answers, drawn.answers.repeat_interleave(samples, 0)).view(problems, samples).sum(1)
     logits = answer_logits(model, drawn.prompts, answers)
     entropy = token_logprob_entropy(logits, answers)[1][answer_mask(answers, END)].mean()

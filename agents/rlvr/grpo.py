@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,8 +12,10 @@ from torch import Tensor
 from entroreg import EntropyRegularizer, _checks, selectors
 from entroreg.agents.rlvr.addition import END, Addition
 from entroreg.agents.rlvr.controls import Control
+from entroreg.agents.rlvr.policy_watch import PolicyWatch
 from entroreg.agents.rlvr.sampling import answer_logits, answer_mask, sample
 from entroreg.agents.rlvr.transformer import CharTransformer
+from entroreg.guards import require_finite
 from entroreg.measures import token_logprob_entropy
 from entroreg.policy_gradient import ClipCov, ControlledClipCov, PolicyMetrics
 
@@ -101,6 +102,7 @@ class GRPO:
         self.optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=0.0)
         draws = isinstance(control.loss, ClipCov | ControlledClipCov)
         self._random = {"generator": self.generator} if draws else {}
+        self._watch = PolicyWatch(control)
         self._bonus = None if control.bonus is None else EntropyRegularizer(control.bonus, sign="maximize")
 
     def step(self) -> dict[str, float]:
@@ -111,12 +113,18 @@ class GRPO:
             of log-probability and advantage; the means over the updates of the loss's metrics; weight of a bonus.
 
         Raises:
-            FloatingPointError: a loss or a gradient is NaN or infinite; the weights are those before it.
+            FloatingPointError: logits, log-probabilities, rewards, a loss or a gradient are NaN or infinite; the
+                weights are those before it.
+
+        Warns:
+            EntropyCollapseWarning: entropy has stayed below a tenth of the first step's for ten steps.
+            TemperatureRunawayWarning: the weight of a learned bonus grows, and entropy does not answer.
         """
         batches, reward = self._rollout()
         covariance, entropy = _rollout_statistics(batches)
         found = [self._update(batch) for batch in batches]
         self.steps += 1
+        self._watch.update(self.steps, entropy)
         metrics = {"step": self.steps, "reward": reward, "entropy": entropy, "covariance": covariance}
         for name in ("share_selected", "share_clipped", "share_inert", "kl"):
             metrics[name] = sum(float(getattr(one, name)) for one in found) / len(found)
@@ -132,6 +140,7 @@ class GRPO:
             "control": self.control.state_dict(),
             "generator": self.generator.get_state(),
             "steps": self.steps,
+            "watch": self._watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -142,20 +151,25 @@ class GRPO:
         self.control.load_state_dict(state["control"])
         self.generator.set_state(state["generator"])
         self.steps = int(state["steps"])
+        self._watch.load_state_dict(state["watch"])
 
     def _rollout(self) -> tuple[list[_Batch], float]:
         settings = self.settings
         problems = self.task.draw(settings.prompts, self.generator)
-        answers = sample(
-            self.model,
-            problems.prompts,
-            length=self.task.answer_length,
-            end=END,
-            samples=settings.samples,
-            generator=self.generator,
-            temperature=settings.temperature,
-        )
+        try:
+            answers = sample(
+                self.model,
+                problems.prompts,
+                length=self.task.answer_length,
+                end=END,
+                samples=settings.samples,
+                generator=self.generator,
+                temperature=settings.temperature,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"step {self.steps + 1}: {error}") from error
         rewards = self.task.verify(answers, problems.answers.repeat_interleave(settings.samples, 0))
+        self._require_finite("reward", rewards)
         advantages = group_advantages(rewards.view(-1, settings.samples)).reshape(-1)
         mask = answer_mask(answers, END)
         batches = []
@@ -165,6 +179,7 @@ class GRPO:
             # Computed as the update computes it, on the same batch, so that an unmoved policy has ratio 1 exactly.
             with torch.no_grad():
                 log_probs, entropy = self._log_probs_and_entropy(prompts, parts[0])
+            self._require_finite("log-probability", log_probs[parts[1]])
             batches.append(_Batch(prompts, parts[0], parts[1], parts[2], log_probs, entropy))
         return batches, float(rewards.mean())
 
@@ -174,6 +189,7 @@ class GRPO:
 
     def _update(self, batch: _Batch) -> PolicyMetrics:
         log_probs, entropy = self._log_probs_and_entropy(batch.prompts, batch.answers)
+        self._require_finite("log-probability", log_probs.detach()[batch.mask])
         metrics: PolicyMetrics
         inputs = (log_probs, batch.old_log_probs, batch.advantages, batch.mask)
         loss, metrics = self.control.loss(*inputs, entropy=entropy.detach(), **self._random)
@@ -189,9 +205,8 @@ class GRPO:
             self.control.bonus.update(metrics.entropy)
         return metrics
 
-    def _require_finite(self, name: str, value: Tensor) -> None:
-        if not math.isfinite(float(value)):
-            raise FloatingPointError(f"the {name} of step {self.steps + 1} is {float(value)}")
+    def _require_finite(self, name: str, values: Tensor) -> None:
+        require_finite(name, values, at=f"step {self.steps + 1}", advice="lower the learning rate")
 
 
 def _rollout_statistics(batches: list[_Batch]) -> tuple[float, float]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from entroreg.agents.rlvr.transformer import Cache, CharTransformer
+from entroreg.guards import require_finite
+
+_ADVICE = "the weights have grown too large, lower the learning rate"
 
 
 @torch.no_grad()
@@ -18,6 +23,7 @@ def sample(
     samples: int,
     generator: torch.Generator,
     temperature: float = 1.0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Return answers drawn character by character; each prompt is read once for all of its samples.
 
@@ -29,19 +35,24 @@ def sample(
         samples: S, answers to each prompt.
         generator: of the random choice, on the model's device.
         temperature: of the policy, above 0.
+        stop: asked before each character; True ends at once, and leaves the answers incomplete.
 
     Returns:
         (P * S, T) int64, the answers to a prompt beside one another.
+
+    Raises:
+        FloatingPointError: logits are NaN or infinite.
     """
     logits, cache = _read_prompts(model, prompts, samples)
     logits = logits[:, -1]
     answers = torch.full((len(logits), length), end, dtype=torch.int64, device=prompts.device)
     open_ = torch.ones(len(logits), dtype=torch.bool, device=prompts.device)
     for place in range(length):
+        require_finite("logits", logits, at=f"character {place + 1} of the answers", advice=_ADVICE)
         drawn = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
         answers[:, place] = torch.where(open_, drawn, end)
         open_ &= drawn != end
-        if place + 1 == length or not bool(open_.any()):
+        if place + 1 == length or not bool(open_.any()) or stop():
             break
         logits = model(answers[:, place : place + 1], cache)[:, -1]
     return answers

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from entroreg.benchmarks.errors import INTERRUPTED, MISSING, OK, RUN_FAILED, UserError
+from entroreg.benchmarks.errors import BAD_PATH, INTERRUPTED, MISSING, OK, RUN_FAILED, USAGE, UserError, as_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,9 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         from entroreg.benchmarks.cli.parsing import parse
+        from entroreg.benchmarks.cli.running import warnings_as_lines
 
         command = parse(sys.argv[1:] if arguments is None else arguments)
-        return OK if command is None else command.execute()
+        with warnings_as_lines():
+            return OK if command is None else command.execute()
     except UserError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -34,13 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except OSError as error:
+        if error.errno in BAD_PATH:
+            return _fail(f"a path cannot be used: {error}: give another one", USAGE)
         return _fail(f"the run failed: {error}", RUN_FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
 
 
 def _fail(message: str, exit_code: int) -> int:
-    print(f"entroreg: error: {message}", file=sys.stderr)
+    print(f"entroreg: error: {as_line(message)}", file=sys.stderr)
     return exit_code
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from entroreg.benchmarks.cli.running import note, print_table
-from entroreg.benchmarks.errors import OK, RUN_FAILED, STOPPED, UserError
+from entroreg.benchmarks.errors import OK, RUN_FAILED, STOPPED, UserError, as_line
 from entroreg.benchmarks.placement import Placement
 from entroreg.benchmarks.selection import Selection
 
@@ -146,7 +146,7 @@ def _all_shown(runs: Sequence[Callable[[], dict[str, Any]]], *, as_json: bool) -
         try:
             summary = run()
         except UserError as error:
-            note(f"entroreg: error: {error}")
+            note(f"entroreg: error: {as_line(str(error))}")
             codes.append(error.exit_code)
             continue
         summaries.append(summary)
@@ -239,7 +239,7 @@ class Resume:
     """
 
     folder: tyro.conf.Positional[Path]
-    """Folder of all runs of a benchmark, or the run folder of a qarl, rarl, mil or distill training."""
+    """Folder of all runs of a benchmark, or the run folder of a training."""
     place: Placement = field(default_factory=Placement)
     json: bool = False
     """Print the result as JSON, of a benchmark folder a list of summaries."""

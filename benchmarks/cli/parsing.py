@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ import tyro
 from entroreg.benchmarks.cli.bench_verbs import BenchVerb, Compare, Report, Resume
 from entroreg.benchmarks.cli.verbs import Check, Eval, List, Train, Verb
 from entroreg.benchmarks.errors import USAGE, UserError
+from entroreg.benchmarks.json_types import is_text
 from entroreg.benchmarks.mil.data_verbs import DataVerb
 from entroreg.benchmarks.mil.mil_verb import MILVerb
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
@@ -34,6 +36,7 @@ _DESCRIPTION = """Entropy-regularised agents and their benchmarks.
 
 Example: entroreg train sac --env InvertedPendulum-v5 --steps 16000 --net 64 64 --batch-size 64"""
 _CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+_KINDS = {"INT": "a whole number", "FLOAT": "a number"}  # tyro's words for what a flag takes
 
 
 def parse(arguments: Sequence[str]) -> Verb | None:
@@ -42,6 +45,7 @@ def parse(arguments: Sequence[str]) -> Verb | None:
     Raises:
         UserError: the command line is wrong.
     """
+    _require_text(arguments)
     command = _parsed(arguments)
     if not isinstance(command, Train) or not isinstance(command.agent, TrainSAC | TrainDiscreteSAC):
         return command
@@ -68,7 +72,14 @@ def _parsed(arguments: Sequence[str], default: Verb | None = None) -> Verb | Non
     except SystemExit as stop:
         if stop.code == 0:
             return None
-        raise UserError(_one_line(shown.getvalue()), USAGE) from None
+        raise UserError(_one_line(shown.getvalue(), arguments), USAGE) from None
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuse what no file can be called and no log can show."""
+    for number, argument in enumerate(arguments, 1):
+        if not is_text(argument):
+            raise UserError(f"argument {number} must be text in UTF-8 without a zero byte, got {argument!r}")
 
 
 @contextlib.contextmanager
@@ -88,7 +99,7 @@ def _wide_lines(arguments: Sequence[str]) -> Iterator[None]:
             os.environ["COLUMNS"] = columns
 
 
-def _one_line(box: str) -> str:
+def _one_line(box: str, arguments: Sequence[str]) -> str:
     """Return what tyro's error box says first as one line, with its first suggestion; the frame is dropped."""
     paragraphs: list[list[str]] = [[]]
     for line in box.splitlines()[1:]:
@@ -97,8 +108,32 @@ def _one_line(box: str) -> str:
             paragraphs[-1].append(text)
         elif paragraphs[-1]:
             paragraphs.append([])
-    message = re.sub(r"^Error parsing \S+: ", "", " ".join(paragraphs[0]))
+    message = " ".join(paragraphs[0])
+    of_flag = re.match(r"Error parsing (--[a-z-]+): ", message)
+    if of_flag:
+        return _of_value(of_flag[1], box, arguments)
+    message = re.sub(r"^Error parsing \S+: ", "", message)
     for paragraph in paragraphs[1:]:
         if paragraph and paragraph[0].startswith("Perhaps you meant"):
             return f"{message}: did you mean {paragraph[1].split()[0]}?"
     return f"{message}; see --help"
+
+
+def _of_value(flag: str, box: str, arguments: Sequence[str]) -> str:
+    """Return the error for a flag whose value is not of its kind."""
+    takes = re.search(rf"{flag} ([^│]*)", box.partition("Argument helptext")[2])
+    names = re.findall(r"[A-Za-z_]+", takes[1]) if takes else []
+    wanted = " or ".join(dict.fromkeys(_KINDS.get(name, name) for name in names if name != "None"))
+    got = " ".join(repr(value if len(value) < 100 else f"{value[:50]}...") for value in _given(flag, arguments))
+    return f"{flag} must be {wanted or 'of another kind'}, got {got}; see --help"
+
+
+def _given(flag: str, arguments: Sequence[str]) -> list[str]:
+    """Return the values that stand behind a flag on the command line."""
+    found: list[str] = []
+    for at, argument in enumerate(arguments):
+        if argument == flag:
+            found = list(itertools.takewhile(lambda word: not word.startswith("--"), arguments[at + 1 :]))
+        elif argument.startswith(f"{flag}="):
+            found = [argument.partition("=")[2]]
+    return found

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from entroreg.benchmarks.errors import RUN_FAILED, UserError, as_line
 
 if TYPE_CHECKING:
     from entroreg.benchmarks.signals import StopFlag
@@ -21,13 +25,51 @@ def result_of(
     checkpoint = folder / CHECKPOINT
     with stop_on_signals() as stop:
         try:
-            result = train(stop)
-        except FloatingPointError as error:
-            kept = f"last good checkpoint: {checkpoint}" if checkpoint.exists() else "no checkpoint was due yet"
-            raise FloatingPointError(f"{error}; {kept}") from error
+            with naming_checkpoints([checkpoint]):
+                result = train(stop)
+        except OSError as error:  # what the folder was made for, it held before
+            raise UserError(f"the run failed: {error}", RUN_FAILED) from error
         if result is None:
             note(f"stopped; the checkpoint is in {checkpoint}" if checkpoint.exists() else "stopped in the warm-up")
         return result, stop.exit_code
+
+
+@contextmanager
+def warnings_as_lines(ending: Callable[[type[Warning]], str] = lambda _: "") -> Iterator[None]:
+    """Show every warning inside the block as one line on stderr.
+
+    Args:
+        ending: what is added to a warning of a category.
+    """
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        note(f"warning: {as_line(f'{message}{ending(category)}')}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def naming_checkpoints(checkpoints: Sequence[Path]) -> Iterator[None]:
+    """Name the last good checkpoints with whatever ends or endangers the training inside the block.
+
+    Args:
+        checkpoints: folders, which need not be there yet.
+    """
+    from entroreg.guards import EntropyWarning
+
+    def kept() -> str:
+        there = [str(folder) for folder in checkpoints if folder.exists()]
+        if not there:
+            return "no checkpoint was due yet"
+        return f"last good checkpoint{'s' if len(there) > 1 else ''}: {', '.join(there)}"
+
+    with warnings_as_lines(lambda category: f"; {kept()}" if issubclass(category, EntropyWarning) else ""):
+        try:
+            yield
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}; {kept()}") from error
 
 
 def note(text: str) -> None:

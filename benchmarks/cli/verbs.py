@@ -11,14 +11,17 @@ from typing import Annotated, Any, Literal, Protocol, get_args
 
 import tyro
 
-from entroreg.benchmarks.cli.running import note, print_table, result_of
+from entroreg.benchmarks.cli.running import naming_checkpoints, note, print_table, result_of
 from entroreg.benchmarks.distillation.options import TrainDistill
 from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, UserError
 from entroreg.benchmarks.mil.options import ModelName, TrainMIL
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
+from entroreg.benchmarks.ranges import MOST_DRAWN, require_positive, require_whole
 from entroreg.benchmarks.rlvr.options import TrainRLVR
 from entroreg.benchmarks.robust.options import KINDS as ADVERSARIAL
 from entroreg.benchmarks.robust.options import TrainQARL, TrainRARL
+
+_MOST_POINTS = 1_000
 
 
 class Verb(Protocol):
@@ -87,8 +90,10 @@ def resumed(folder: Path, *, as_json: bool) -> Train:
     Raises:
         UserError: the folder is no run, or one whose kind cannot go on.
     """
+    from entroreg.benchmarks import options as agents
     from entroreg.benchmarks.distillation import options as distill
     from entroreg.benchmarks.mil import options as mil
+    from entroreg.benchmarks.rlvr import options as rlvr
     from entroreg.benchmarks.robust import options as robust
     from entroreg.benchmarks.run_folder import parsed_config, read_config
 
@@ -97,23 +102,25 @@ def resumed(folder: Path, *, as_json: bool) -> Train:
     parsers: dict[str, Callable[[dict[str, Any]], Any]] = {
         "mil": mil.from_json,
         "distill": distill.from_json,
+        "rlvr": rlvr.from_json,
+        **dict.fromkeys(agents.KINDS, agents.from_json),
         **dict.fromkeys(ADVERSARIAL, robust.from_json),
     }
     if kind not in parsers:
         able = ", ".join(parsers)
         raise UserError(f"{folder} must be a run that can go on, one of {able}, got {kind}: train it again")
     options = parsed_config(folder, config, parsers[kind])
-    out = folder.absolute().parents[3]
-    run = replace(options.run, out=out, resume=True, overwrite=False, json=as_json)
-    return Train(replace(options, run=run))
+    changed: dict[str, Any] = {"out": folder.absolute().parents[3], "resume": True, "overwrite": False, "json": as_json}
+    if isinstance(options, TrainRLVR):
+        return Train(replace(options, **changed))
+    return Train(replace(options, run=replace(options.run, **changed)))
 
 
 def _train_rlvr(options: TrainRLVR) -> int:
     from entroreg.benchmarks.rlvr.training import run_folder, train
 
     folder = run_folder(options)
-    note(f"warming up until {options.warm_up:.0%} of the answers are right, a minute or two")
-    result, exit_code = result_of(partial(train, options, folder), folder)
+    result, exit_code = result_of(partial(train, options, folder, note=note), folder)
     if result is None:
         return exit_code
     if options.json:
@@ -138,11 +145,8 @@ def _train_population(options: TrainSAC) -> int:
 
     folders = [run_folder(run) for run in runs_of(options)]
     with stop_on_signals() as stop:
-        try:
+        with naming_checkpoints([folder / CHECKPOINT for folder in folders]):
             results = train_population(options, stop)
-        except FloatingPointError as error:
-            kept = [str(folder / CHECKPOINT) for folder in folders if (folder / CHECKPOINT).exists()]
-            raise FloatingPointError(f"{error}; last good checkpoints: {', '.join(kept) or 'none yet'}") from error
         if results is None:
             note(f"stopped; each seed's checkpoint is in {folders[0].parent / 'seed-*' / CHECKPOINT}")
             return stop.exit_code
@@ -183,14 +187,16 @@ class Eval:
     json: bool = False
     """Print the result as JSON."""
 
+    def __post_init__(self) -> None:
+        if self.episodes is not None:
+            require_whole("episodes", self.episodes, 1, MOST_DRAWN)
+        require_whole("points", self.points, 2, _MOST_POINTS)
+        require_whole("adversary_steps", self.adversary_steps, 0)
+        if self.force is not None:
+            require_positive("force", self.force)
+
     def execute(self) -> int:
         """Evaluate."""
-        if self.episodes is not None and self.episodes < 1:
-            raise UserError(f"episodes must be at least 1, got {self.episodes}")
-        if self.points < 2 or self.adversary_steps < 0:
-            raise UserError(
-                f"points must be at least 2 and adversary_steps 0, got {self.points}, {self.adversary_steps}"
-            )
         from entroreg.benchmarks.run_folder import read_config
         from entroreg.checkpoint import CheckpointError
 

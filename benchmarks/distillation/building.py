@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from entroreg.benchmarks.distillation.bars import drawn_bars
 from entroreg.benchmarks.distillation.options import StudentOptions, TrainDistill
 from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.memory import require_memory
 from entroreg.vision.distillation import (
     Attack,
     BalanceSettings,
@@ -30,6 +31,7 @@ from entroreg.vision.images.networks import ResNet18, SmallConvNet
 STUDENT = "student.safetensors"
 _NETWORK, _TRAINING = range(2)  # consumers of random numbers
 _WIDTH = 16
+_TRAINED = 16  # bytes of a parameter, its gradient and Adam's two moments
 
 
 def images_of(options: StudentOptions, part: Part) -> ImageSet:
@@ -56,9 +58,12 @@ def new_student(options: StudentOptions, images: ImageSet, seed: int) -> nn.Modu
         torch.default_generator.manual_seed(_seed(seed, _NETWORK))
         if options.student == "resnet18":
             return ResNet18(channels, images.classes)
-        if options.student == "small-conv":
-            return SmallConvNet(channels, side, images.classes, width=width)
-        return StridedConvNet(channels, side, images.classes, width=width)
+        kind = SmallConvNet if options.student == "small-conv" else StridedConvNet
+        with torch.device("meta"):  # which takes no memory
+            network: nn.Module = kind(channels, side, images.classes, width=width)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        require_memory("width", parameters * _TRAINED, "ask for a narrower network with --width")
+        return kind(channels, side, images.classes, width=width)
 
 
 def settings_of(options: TrainDistill) -> DistillationSettings:

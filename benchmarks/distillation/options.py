@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from entroreg.benchmarks.options import require_at_least
+from entroreg.benchmarks.ranges import (
+    LARGEST_RATE,
+    MOST_DRAWN,
+    MOST_KEPT,
+    require_at_least_zero,
+    require_positive,
+    require_seed,
+    require_threads,
+    require_whole,
+)
 
 MethodName = Literal["plain", "adversarial", "trades", "ard", "rslad", "mtard"]
 NetworkName = Literal["strided-conv", "small-conv", "resnet18"]
@@ -41,7 +49,7 @@ class StudentOptions:
 
     def __post_init__(self) -> None:
         if self.width is not None:
-            require_at_least("width", self.width, 1)
+            require_whole("width", self.width, 1, MOST_DRAWN)
             if self.student == "resnet18":
                 raise ValueError(f"width is for strided-conv and small-conv, got {self.width}: leave it out")
 
@@ -64,7 +72,7 @@ class TeacherOptions:
     """Step of these weights; a tenth after each milestone."""
 
     def __post_init__(self) -> None:
-        _require_positive("entropy_rate", self.entropy_rate)
+        require_positive("entropy_rate", self.entropy_rate, LARGEST_RATE)
         if not 0.0 < self.loss_rate <= 1.0:
             raise ValueError(f"loss_rate must be in (0, 1], got {self.loss_rate}")
         if self.views and len(self.views) != len(self.teachers):
@@ -104,11 +112,11 @@ class AttackOptions:
         if self.eps is not None and not 0.0 < self.eps <= 1.0:
             raise ValueError(f"eps must be in (0, 1], got {self.eps}: pixels are in [0, 1]")
         if self.attack_step is not None:
-            _require_positive("attack_step", self.attack_step)
+            require_positive("attack_step", self.attack_step, 1.0)
         for name in ("attack_steps", "autoattack_images"):
-            require_at_least(name, getattr(self, name), 1)
+            require_whole(name, getattr(self, name), 1)
         if self.test_images is not None:
-            require_at_least("test_images", self.test_images, 1)
+            require_whole("test_images", self.test_images, 1)
         if not 0.0 <= self.warm_up < 1.0:
             raise ValueError(f"warm_up must be in [0, 1), got {self.warm_up}")
 
@@ -140,14 +148,13 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
-            require_at_least(name, getattr(self, name), 1)
+            require_whole(name, getattr(self, name), 1)
         if self.log_every is not None:
-            require_at_least("log_every", self.log_every, 1)
+            require_whole("log_every", self.log_every, 1)
         for milestone in self.milestones:
-            require_at_least("milestones", milestone, 1)
-        _require_positive("learning_rate", self.learning_rate)
-        if not 0.0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
+            require_whole("milestones", milestone, 1)
+        require_positive("learning_rate", self.learning_rate, LARGEST_RATE)
+        require_at_least_zero("weight_decay", self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,10 @@ class RunOptions:
     """Seed of everything that is drawn."""
     out: Path = Path("runs")
     """Folder of all runs; this one goes to OUT/train/distill-METHOD-STUDENT/DATA/seed-SEED."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints, and one after the last; every minute if left out."""
+    keep: int = 1
+    """Older checkpoints that are kept."""
     threads: int | None = None
     """CPU threads of torch, which decides if left out."""
     device: str = "auto"
@@ -170,9 +181,11 @@ class RunOptions:
     """Print the result as JSON."""
 
     def __post_init__(self) -> None:
-        require_at_least("seed", self.seed, 0)
-        if self.threads is not None:
-            require_at_least("threads", self.threads, 1)
+        require_seed(self.seed)
+        require_threads(self.threads)
+        require_whole("keep", self.keep, 1, MOST_KEPT)
+        if self.checkpoint_every is not None:
+            require_whole("checkpoint_every", self.checkpoint_every, 1)
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume exclude each other: replace the run or go on with it")
 
@@ -250,8 +263,3 @@ def _without_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_tuples(item) for name, item in value.items()}
     return [_without_tuples(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _require_positive(name: str, value: float) -> None:
-    if not 0.0 < value < math.inf:
-        raise ValueError(f"{name} must be finite and above 0, got {value}")

@@ -25,6 +25,8 @@ def plot_rows(rows: Sequence[Mapping[str, float]], picture: Path, title: str) ->
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
+    from entroreg.vision.mil.heatmaps.saving import save_png
+
     panels = [(prefix, label) for prefix, label in _PANELS if any(name.startswith(prefix) for name in rows[0])]
     figure = Figure(figsize=(4.5 * len(panels), 3.6), layout="constrained")
     epochs = [row["epoch"] for row in rows]
@@ -35,7 +37,7 @@ def plot_rows(rows: Sequence[Mapping[str, float]], picture: Path, title: str) ->
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.suptitle(title)
-    figure.savefig(picture, dpi=100)
+    save_png(figure, picture, dpi=100)
 
 
 def plot_trade_off(methods: Mapping[str, Mapping[str, Any]], robust: str, picture: Path) -> None:
@@ -48,6 +50,8 @@ def plot_trade_off(methods: Mapping[str, Mapping[str, Any]], robust: str, pictur
     """
     from matplotlib.figure import Figure
 
+    from entroreg.vision.mil.heatmaps.saving import save_png
+
     figure = Figure(figsize=(5.5 * len(methods), 4.5), layout="constrained")
     for axes, (task, rows) in zip(
         figure.subplots(1, len(methods), squeeze=False).flat, methods.items(), strict=True
@@ -59,4 +63,4 @@ def plot_trade_off(methods: Mapping[str, Mapping[str, Any]], robust: str, pictur
         axes.set(title=task, xlabel="clean accuracy", ylabel=f"accuracy under {robust}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    figure.savefig(picture, dpi=100)
+    save_png(figure, picture, dpi=100)

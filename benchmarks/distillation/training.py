@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from entroreg import checkpoint
+from entroreg.atomic import write_bytes
 from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
 from entroreg.benchmarks.distillation.building import (
     STUDENT,
@@ -23,28 +21,29 @@ from entroreg.benchmarks.distillation.building import (
     settings_of,
     teachers_of,
 )
-from entroreg.benchmarks.distillation.options import AttackOptions, TrainDistill, from_json, to_json
+from entroreg.benchmarks.distillation.options import TrainDistill, from_json, to_json
 from entroreg.benchmarks.distillation.picture import plot_rows
-from entroreg.benchmarks.errors import RUN_FAILED, UserError
+from entroreg.benchmarks.distillation.testing import Attacks
+from entroreg.benchmarks.errors import UserError
 from entroreg.benchmarks.mil.building import resolve_device
 from entroreg.benchmarks.progress import show_progress
+from entroreg.benchmarks.row_file import METRICS, RowFile
 from entroreg.benchmarks.run_folder import (
     CHECKPOINT,
     claimed,
     parsed_config,
     require_same_run,
+    saved_run,
     set_threads,
     write_head,
 )
-from entroreg.checkpoint import CheckpointError
 from entroreg.state_tree import join_state, split_state
-from entroreg.vision.distillation import Trainer, accuracies, accuracy, weighted_robust_accuracy
-from entroreg.vision.images.data import ImageSet
+from entroreg.vision.distillation import Trainer
 
 Stop = Callable[[], bool]
-METRICS = "metrics.jsonl"
-_MAY_DIFFER = ("out", "threads", "device", "overwrite", "resume", "json")
-_SAVE_SECONDS = 60.0  # between checkpoints
+_AGENT = "distill"
+_MAY_DIFFER = ("out", "threads", "device", "overwrite", "resume", "json", "checkpoint_every", "keep")
+_SAVE_SECONDS = 60.0  # between checkpoints by default
 
 
 def run_folder(options: TrainDistill) -> Path:
@@ -58,7 +57,7 @@ def train(options: TrainDistill, folder: Path, stop: Stop) -> dict[str, Any] | N
     Args:
         options: what to train.
         folder: of the run; made, and held while it is written.
-        stop: asked at every step; a stop saves a checkpoint and ends.
+        stop: asked at every step, and at every pass of the tests after it; a stop saves a checkpoint and ends.
 
     Returns:
         The result, as in result.json; None if stopped.
@@ -80,11 +79,9 @@ def train(options: TrainDistill, folder: Path, stop: Stop) -> dict[str, Any] | N
             require_same_run(folder, to_json(options), _MAY_DIFFER)
         else:
             write_head(folder, to_json(options))
-        run = _Run(options, folder, trainer)
-        if not run.go(stop):
-            return None
-        result = run.result()
-        write_result(folder, result)
+        result = _Run(options, folder, trainer).go(stop)
+        if result is not None:
+            write_result(folder, result)
         return result
 
 
@@ -102,35 +99,10 @@ def evaluate_run(folder: Path, config: dict[str, Any], device: str = "auto") -> 
     options = parsed_config(folder, config, from_json)
     if not (folder / STUDENT).exists():
         raise UserError(f"{folder} must be a finished run with {STUDENT}, got none: go on with --resume")
-    test = images_of(options.model, "test")
-    student = read_network(folder, test).to(resolve_device(device))
-    return tested(student, test, options.eps, options.attack, options.run.seed)
-
-
-def tested(network: nn.Module, test: ImageSet, eps: float, options: AttackOptions, seed: int) -> dict[str, Any]:
-    """Return the accuracies of a network: clean, on attacked images, and the means of both.
-
-    Args:
-        network: on the device to work on.
-        test: images.
-        eps: radius of the attacks.
-        options: which attacks, and how many images each has.
-        seed: of the attacks.
-    """
-    device = next(network.parameters()).device
-    test = ImageSet(test.images.to(device), test.labels.to(device), test.classes)
-    attacked = test if options.test_images is None else test.first(options.test_images)
-    found: dict[str, Any] = {"clean": accuracy(network, test), "images": len(attacked.labels)}
-    seconds = {}
-    for name in options.tests:
-        part = attacked.first(options.autoattack_images) if name == "autoattack" else attacked
-        begun = time.perf_counter()
-        found |= accuracies(network, part, eps, attacks=(name,), seed=seed)
-        seconds[name] = round(time.perf_counter() - begun, 1)
-        found[f"weighted_{name}"] = weighted_robust_accuracy(found["clean"], found[name])
-    if "autoattack" in options.tests:
-        found["autoattack_images"] = min(options.autoattack_images, found["images"])
-    return found | {"test_seconds": seconds}
+    student = read_network(folder, images_of(options.model, "test")).to(resolve_device(device))
+    found = _attacks(options, student).run()
+    assert found is not None, "nothing stops it"
+    return found
 
 
 class _Run:
@@ -138,39 +110,34 @@ class _Run:
 
     def __init__(self, options: TrainDistill, folder: Path, trainer: Trainer) -> None:
         self._options, self._folder, self._trainer = options, folder, trainer
-        self._rows: list[dict[str, float]] = []
-        self._earlier_seconds = 0.0
-        if (folder / CHECKPOINT).exists():
-            self._load()
-        self._begun = self._saved = time.perf_counter()
+        self._row_count = 0  # in metrics.jsonl
+        self._seconds = 0.0  # of the training, up to the last save
+        self._found: dict[str, Any] = {}  # by tests
+        self._load()
+        self._saved = self._counted = time.perf_counter()
 
-    def go(self, stop: Stop) -> bool:
-        """Train until the end; return False if stopped, with the checkpoint saved."""
+    def go(self, stop: Stop) -> dict[str, Any] | None:
+        """Train until the end, attack the student, write it and its curves; None if stopped, with all saved."""
         options, trainer = self._options, self._trainer
         title = f"{options.name} on {options.model.data}"
         total = trainer.settings.epochs * trainer.steps_per_epoch
-        with (self._folder / METRICS).open("w") as metrics, show_progress(title, total) as progress:
-            metrics.writelines(json.dumps(row) + "\n" for row in self._rows)
-            for row in trainer.run(stop):
-                self._rows.append({**row, "seconds": round(self._seconds(), 2)})
-                metrics.write(json.dumps(self._rows[-1]) + "\n")
-                metrics.flush()
+        with RowFile(self._folder / METRICS, self._row_count) as metrics, show_progress(title, total) as progress:
+            for row in trainer.run(lambda: self._after_step(metrics, stop)):
+                metrics.write({**row, "seconds": round(self._count_seconds(), 2)})
                 progress.advance(trainer.step, [])
-                if trainer.finished or time.perf_counter() - self._saved > _SAVE_SECONDS:
-                    self._save()
-        if not trainer.finished:
-            self._save()
-        return trainer.finished
+            if not trainer.finished:
+                return None
+            rows = metrics.rows
+        write_bytes(self._folder / STUDENT, save(_plain_state(trainer.student)))
+        plot_rows(rows, self._folder / "learning_curve.png", options.name)
+        attacks = _attacks(options, trainer.student)
+        found = attacks.run(self._found, stop=stop, after=self._after_test)
+        return None if found is None else self._result(rows, found)
 
-    def result(self) -> dict[str, Any]:
-        """Attack the student, write it and its curves, and return the result as JSON data."""
-        options, student = self._options, self._trainer.student
-        seconds = self._seconds()
-        _write_student(student, self._folder / STUDENT)
-        plot_rows(self._rows, self._folder / "learning_curve.png", options.name)
-        test = images_of(options.model, "test")
+    def _result(self, rows: list[dict[str, float]], found: dict[str, Any]) -> dict[str, Any]:
+        options = self._options
         return {
-            "agent": "distill",
+            "agent": _AGENT,
             "method": options.model.method,
             "balance": options.teaching.entropy_balance if options.model.method == "mtard" else "none",
             "data": options.model.data,
@@ -178,30 +145,60 @@ class _Run:
             "seed": options.run.seed,
             "epochs": options.fit.epochs,
             "eps": options.eps,
-            "parameters": sum(parameter.numel() for parameter in student.parameters()),
-            "train_seconds": round(seconds, 1),
-            "accuracy": tested(student, test, options.eps, options.attack, options.run.seed),
-            "trace": _trace(self._rows),
+            "parameters": sum(parameter.numel() for parameter in self._trainer.student.parameters()),
+            "train_seconds": round(self._seconds, 1),
+            "accuracy": found,
+            "trace": _trace(rows),
         }
 
-    def _seconds(self) -> float:
-        return self._earlier_seconds + time.perf_counter() - self._begun
+    def _after_step(self, metrics: RowFile, stop: Stop) -> bool:
+        """Save where it is time to, and return whether to stop."""
+        stopping = stop()
+        if stopping or self._trainer.finished or self._is_due():
+            metrics.sync()
+            self._row_count = len(metrics.rows)
+            self._count_seconds()
+            self._save()
+        return stopping
+
+    def _after_test(self, found: dict[str, Any]) -> None:
+        self._found = found
+        self._save()
+
+    def _is_due(self) -> bool:
+        every = self._options.run.checkpoint_every
+        if every is None:
+            return time.perf_counter() - self._saved > _SAVE_SECONDS
+        return self._trainer.step % every == 0
+
+    def _count_seconds(self) -> float:
+        now = time.perf_counter()
+        self._seconds, self._counted = self._seconds + now - self._counted, now
+        return self._seconds
 
     def _save(self) -> None:
         tensors, tree = split_state(self._trainer.state_dict())
-        metadata = {"agent": "distill", "trainer": tree, "rows": len(self._rows), "seconds": self._seconds()}
-        checkpoint.save_checkpoint(self._folder / CHECKPOINT, tensors, metadata)
+        facts = {"rows": self._row_count, "seconds": self._seconds, "tests": self._found}
+        metadata = {"agent": _AGENT, "trainer": tree, **facts}
+        checkpoint.save_checkpoint(self._folder / CHECKPOINT, tensors, metadata, keep=self._options.run.keep)
         self._saved = time.perf_counter()
 
     def _load(self) -> None:
-        try:
-            tensors, metadata = checkpoint.load_checkpoint(self._folder / CHECKPOINT)
-        except CheckpointError as error:
-            raise UserError(str(error), RUN_FAILED) from error
+        saved = saved_run(self._folder, _AGENT)
+        if saved is None:
+            return
+        tensors, metadata = saved
         self._trainer.load_state_dict(join_state(tensors, metadata["trainer"]))
-        lines = (self._folder / METRICS).read_text().splitlines()[: int(metadata["rows"])]
-        self._rows = [json.loads(line) for line in lines]
-        self._earlier_seconds = float(metadata["seconds"])
+        self._row_count, self._seconds = int(metadata["rows"]), float(metadata["seconds"])
+        self._found = metadata.get("tests", {})  # absent before runs could be stopped in their tests
+
+
+def _attacks(options: TrainDistill, student: nn.Module) -> Attacks:
+    return Attacks(student, images_of(options.model, "test"), options.eps, options.attack, options.run.seed)
+
+
+def _plain_state(student: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()}
 
 
 def _new_trainer(options: TrainDistill) -> Trainer:
@@ -212,14 +209,6 @@ def _new_trainer(options: TrainDistill) -> Trainer:
         return Trainer(student, images, settings_of(options), teachers, resolve_device(options.run.device))
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def _write_student(student: nn.Module, path: Path) -> None:
-    """Write the state dict by a rename, so that no half of a file is ever taken for a teacher."""
-    temporary = path.with_name(f".{path.name}")
-    save_file({name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()}, temporary)
-    shutil.copymode(path.with_name("config.json"), temporary)  # safetensors lets only the owner read
-    os.replace(temporary, path)
 
 
 def _trace(rows: list[dict[str, float]]) -> dict[str, list[float]]:

@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from entroreg import Dual, EntropyRegularizer, Fixed, Scheduled
+from entroreg.benchmarks.devices import device_of
 from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.memory import require_memory
 from entroreg.benchmarks.mil.options import AEMOptions, DataOptions, ModelOptions, TrainMIL
 from entroreg.controllers import Controller
 from entroreg.schedules import CosineSchedule
@@ -23,6 +26,7 @@ from entroreg.vision.mil.fitting import FitSettings, planned_steps
 from entroreg.vision.mil.models import MODELS, MILModel
 
 _MODEL, _FIT = range(2)  # consumers of random numbers
+_TRAINED = 16  # bytes of a parameter, its gradient and AdamW's two moments
 
 
 def open_dataset(options: DataOptions) -> BagDataset:
@@ -50,15 +54,10 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         UserError: there is no such device.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device must be auto, cpu or cuda, got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {name!r} is not here: torch finds no CUDA device, see 'entroreg check'")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if name == "cuda" else device
+    device = device_of(name)
+    if str(device) == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
 
 
 def new_model(options: ModelOptions, dataset: BagDataset, seed: int, fold: int) -> MILModel:
@@ -74,7 +73,11 @@ def new_model(options: ModelOptions, dataset: BagDataset, seed: int, fold: int) 
         settings["chunk_size"] = options.chunk_size
     with torch.random.fork_rng([]), _user_error(ValueError):
         torch.default_generator.manual_seed(_seed(seed, _MODEL, fold))
-        return MODELS[options.model](dataset.in_features, len(dataset.classes), **settings)
+        build = partial(MODELS[options.model], dataset.in_features, len(dataset.classes), **settings)
+        with torch.device("meta"):  # which takes no memory
+            parameters = sum(parameter.numel() for parameter in build().parameters())
+        require_memory("the model", parameters * _TRAINED, "ask for less with --hidden or --heads")
+        return build()
 
 
 def fit_settings(options: TrainMIL, fold: int) -> FitSettings:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 
 from entroreg import checkpoint
 from entroreg.benchmarks.mil.building import fit_settings, new_aem, new_model
-from entroreg.benchmarks.mil.fold_checkpoint import fold_checkpoint, save_fold
+from entroreg.benchmarks.mil.fold_checkpoint import fold_checkpoint, remove_folds, save_fold
 from entroreg.benchmarks.mil.options import TrainMIL
 from entroreg.benchmarks.mil.outcomes import (
     FitCounts,
@@ -27,14 +27,15 @@ from entroreg.benchmarks.mil.outcomes import (
 from entroreg.benchmarks.mil.picture import plot_folds
 from entroreg.benchmarks.mil.recording import Recorder
 from entroreg.benchmarks.progress import show_progress
-from entroreg.benchmarks.run_folder import CHECKPOINT
+from entroreg.benchmarks.run_folder import CHECKPOINT, saved_run
 from entroreg.state_tree import join_state, split_state
 from entroreg.vision.mil.dataset import BagDataset
 from entroreg.vision.mil.fitting import BagReader, Fitter, Processes, reader_for, standardized
 from entroreg.vision.mil.splits import Fold
 
 Stop = Callable[[], bool]
-_SAVE_SECONDS = 30.0  # between checkpoints: writing one takes longer than an epoch of small bags
+_AGENT = "mil"
+_SAVE_SECONDS = 30.0  # between checkpoints by default: writing one takes longer than an epoch of small bags
 
 
 class CrossValidation:
@@ -49,7 +50,7 @@ class CrossValidation:
         processes: that train together.
 
     Raises:
-        CheckpointError: the folder's checkpoint is damaged.
+        UserError: the folder's checkpoint is damaged, or of something else.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class CrossValidation:
         self._row_count = 0  # in metrics.jsonl
         self._earlier_seconds = 0.0
         self._begun = self._saved = time.perf_counter()
-        if (folder / CHECKPOINT).exists():
-            self._load()
+        self._load()
+        if processes.rank == 0:
+            remove_folds(folder, len(self._outcomes))
 
     def go(self, stop: Stop) -> bool:
         """Fit and test the folds that are left; return False if stopped, with the checkpoint saved."""
@@ -83,7 +85,9 @@ class CrossValidation:
                 progress = stack.enter_context(show_progress(title, epochs * len(self._folds)))
                 recorder = stack.enter_context(Recorder(self._folder, epochs, progress, self._row_count))
             for number in range(len(self._outcomes), len(self._folds)):
-                if not self._fit_and_test(number, recorder, stop):
+                with _named(number):
+                    fitted = self._fit_and_test(number, recorder, stop)
+                if not fitted:
                     return False
             if recorder is not None:
                 write_predictions(self._folder / "predictions.csv", self._dataset, self._outcomes)
@@ -116,10 +120,11 @@ class CrossValidation:
                 recorder.write(number, row)
                 self._row_count += 1
             stopped = self._processes.any(row is None or stop())
-            if stopped or time.perf_counter() - self._saved > _SAVE_SECONDS:
-                self._save(fitter)
+            if stopped or self._is_due(fitter):
+                self._save(fitter.state_dict(), recorder)
             if stopped:
                 return False
+        last = fitter.state_dict()
         fitter.load_best()
         outcome = tested(
             fitter.model,
@@ -129,7 +134,11 @@ class CrossValidation:
             reader=reader,
             amp=fitter.settings.amp,
             processes=self._processes,
+            stop=stop,
         )
+        if outcome is None:
+            self._save(last, recorder)
+            return False
         self._outcomes.append(outcome)
         if recorder is not None:
             save_fold(fold_checkpoint(self._folder, number), fitter.model, dataset, outcome.counts)
@@ -158,24 +167,43 @@ class CrossValidation:
     def _seconds(self) -> float:
         return self._earlier_seconds + time.perf_counter() - self._begun
 
-    def _save(self, fitter: Fitter) -> None:
-        """Save everything that the rest of the run depends on."""
-        if self._processes.rank:
+    def _is_due(self, fitter: Fitter) -> bool:
+        every = self._options.run.checkpoint_every
+        if every is None:
+            return time.perf_counter() - self._saved > _SAVE_SECONDS
+        return fitter.done or fitter.epoch % every == 0
+
+    def _save(self, fitted: Mapping[str, Any], recorder: Recorder | None) -> None:
+        """Save everything that the rest of the run depends on; the first process, which records, does."""
+        if recorder is None:
             return
-        tensors, tree = split_state(fitter.state_dict())
+        recorder.sync()
+        tensors, tree = split_state(fitted)
         metadata = {
-            "agent": "mil",
+            "agent": _AGENT,
             "fitter": tree,
             "outcomes": [asdict(outcome) for outcome in self._outcomes],
             "rows": self._row_count,
             "seconds": self._seconds(),
         }
-        checkpoint.save_checkpoint(self._folder / CHECKPOINT, tensors, metadata)
+        checkpoint.save_checkpoint(self._folder / CHECKPOINT, tensors, metadata, keep=self._options.run.keep)
         self._saved = time.perf_counter()
 
     def _load(self) -> None:
-        tensors, metadata = checkpoint.load_checkpoint(self._folder / CHECKPOINT)
+        saved = saved_run(self._folder, _AGENT)
+        if saved is None:
+            return
+        tensors, metadata = saved
         self._fitted = join_state(tensors, metadata["fitter"])
         self._outcomes = [outcome_from_json(outcome) for outcome in metadata["outcomes"]]
         self._row_count = int(metadata["rows"])
         self._earlier_seconds = float(metadata["seconds"])
+
+
+@contextmanager
+def _named(fold: int) -> Iterator[None]:
+    """Name a fold where something in it is not finite."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"fold {fold}: {error}") from error

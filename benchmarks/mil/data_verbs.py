@@ -15,11 +15,13 @@ import tyro
 
 from entroreg.benchmarks.cli.running import note
 from entroreg.benchmarks.errors import MISSING, OK, UserError, unknown_name
-from entroreg.benchmarks.options import require_at_least
+from entroreg.benchmarks.output_folder import require_writable
+from entroreg.benchmarks.ranges import require_seed, require_whole
 
 _CLASSES = 10  # of MNIST, Fashion-MNIST and CIFAR-10
 _OF_A_CLASS = {"fashion-mnist": 6000, "cifar10": 5000}  # patches to draw from
 _WEIGHTS = "efficientnet-lite0"
+_MOST_BAGS = 100_000  # they are drawn in memory
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,8 @@ class DataVerb:
 
 
 def _require_bags(bags: int, target: int, seed: int) -> None:
-    require_at_least("bags", bags, 2)
-    require_at_least("seed", seed, 0)
+    require_whole("bags", bags, 2, _MOST_BAGS)
+    require_seed(seed)
     if not 0 <= target < _CLASSES:
         raise ValueError(f"target must be a class from 0 to {_CLASSES - 1}, got {target}")
 
@@ -230,8 +232,9 @@ def _new_folder(out: Path) -> Iterator[Path]:
     """Give a folder to fill, which takes its name when it is whole; whatever stops the filling leaves nothing."""
     from entroreg.benchmarks.signals import terminate_as_exception
 
-    if out.exists():
+    if os.path.lexists(out):
         raise UserError(f"{out} is there already: choose another --out")
+    require_writable(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.with_name(f".{out.name}.{os.getpid()}")
     fresh.mkdir()

@@ -83,7 +83,7 @@ def _tested_again(folder: Path, options: TrainMIL, dataset: BagDataset, fold: Fo
     found = read_fold(fold_checkpoint(folder, number), options, dataset)
     device = resolve_device(options.run.device)
     reader: BagReader = reader_for(found.dataset, device)
-    return tested(
+    outcome = tested(
         found.model.to(device),
         found.dataset,
         fold.test,
@@ -91,4 +91,7 @@ def _tested_again(folder: Path, options: TrainMIL, dataset: BagDataset, fold: Fo
         reader=reader,
         amp=options.fit.amp,
         processes=Processes(),
+        stop=lambda: False,
     )
+    assert outcome is not None, "nothing stops it"
+    return outcome

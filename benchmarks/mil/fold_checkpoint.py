@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,13 @@ class FoldModel(NamedTuple):
 def fold_checkpoint(folder: Path, fold: int) -> Path:
     """Return where the model of a fold of a run is."""
     return folder / "checkpoints" / f"fold-{fold}"
+
+
+def remove_folds(folder: Path, fewest: int) -> None:
+    """Remove the models of the folds from a number on: a run that goes on fits these again."""
+    for path in (folder / "checkpoints").glob("fold-*"):
+        if int(path.name.removeprefix("fold-").partition(".")[0]) >= fewest:
+            shutil.rmtree(path)
 
 
 def save_fold(path: Path, model: MILModel, dataset: BagDataset, counts: FitCounts) -> None:

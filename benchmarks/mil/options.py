@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from entroreg.benchmarks.options import require_at_least
+from entroreg.benchmarks.ranges import (
+    LARGEST_RATE,
+    MOST_DRAWN,
+    MOST_KEPT,
+    require_at_least_zero,
+    require_positive,
+    require_seed,
+    require_threads,
+    require_whole,
+)
 
 ModelName = Literal["mean", "max", "abmil", "gated-abmil", "multi-head", "dsmil", "acmil"]
 BalanceName = Literal["none", "weights", "sampling"]
@@ -35,8 +43,7 @@ class DataOptions:
             raise ValueError(f"labels are in {self.features} itself: leave --labels out")
         if self.classic and self.by == "patient":
             raise ValueError("by must be slide for a classic data set, which knows no patients, got patient")
-        if not 0.0 <= self.memory_budget < math.inf:
-            raise ValueError(f"memory_budget must be finite and at least 0, got {self.memory_budget}")
+        require_at_least_zero("memory_budget", self.memory_budget)
 
     @property
     def classic(self) -> bool:
@@ -65,10 +72,11 @@ class ModelOptions:
     """Bags of more instances are streamed in chunks, which saves memory; abmil, gated-abmil and multi-head only."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "chunk_size"):
-            if getattr(self, name) is not None:
-                require_at_least(name, getattr(self, name), 1)
-        require_at_least("heads", self.heads, 1)
+        if self.hidden is not None:
+            require_whole("hidden", self.hidden, 1, MOST_DRAWN)
+        if self.chunk_size is not None:
+            require_whole("chunk_size", self.chunk_size, 1)
+        require_whole("heads", self.heads, 1, MOST_DRAWN)
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.chunk_size is not None and self.model not in _STREAMING:
@@ -93,16 +101,14 @@ class AEMOptions:
     """Count only the k largest attention weights of a bag."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.aem < math.inf:
-            raise ValueError(f"aem must be finite and at least 0, got {self.aem}")
+        require_at_least_zero("aem", self.aem)
         if not 0.0 < self.aem_target < 1.0:
             raise ValueError(f"aem_target must be in (0, 1), a share of log N, got {self.aem_target}")
-        if not 0.0 < self.aem_learning_rate < math.inf:
-            raise ValueError(f"aem_learning_rate must be finite and above 0, got {self.aem_learning_rate}")
+        require_positive("aem_learning_rate", self.aem_learning_rate, LARGEST_RATE)
         if self.aem_schedule == "dual" and self.aem == 0.0:
             raise ValueError("aem must be above 0 for dual to start from, got 0: add --aem 0.1")
         if self.aem_top_k is not None:
-            require_at_least("aem_top_k", self.aem_top_k, 1)
+            require_whole("aem_top_k", self.aem_top_k, 1)
             if self.normalized:
                 raise ValueError("aem_top_k and an entropy divided by log N exclude each other: leave one out")
 
@@ -146,6 +152,15 @@ class FitOptions:
     amp: bool = False
     """Run the model in bfloat16."""
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "accumulate"):
+            require_whole(name, getattr(self, name), 1)
+        for name in ("bags_per_step", "instances_per_step", "sampled_bag_size", "patience"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), 1)
+        require_positive("learning_rate", self.learning_rate, LARGEST_RATE)
+        require_at_least_zero("weight_decay", self.weight_decay)
+
 
 @dataclass(frozen=True)
 class CrossValidationOptions:
@@ -159,6 +174,10 @@ class CrossValidationOptions:
     """Seed of everything that is drawn."""
     out: Path = Path("runs")
     """Folder of all runs; this one goes to OUT/train/mil-MODEL/DATA/seed-SEED, with -aem behind MODEL."""
+    checkpoint_every: int | None = None
+    """Epochs between checkpoints, and one at the end of each fold's fit; every 30 seconds if left out."""
+    keep: int = 1
+    """Older checkpoints that are kept."""
     threads: int | None = None
     """CPU threads of torch; small bags are fastest with 1. Torch decides if left out."""
     device: str = "auto"
@@ -171,10 +190,12 @@ class CrossValidationOptions:
     """Print the result as JSON."""
 
     def __post_init__(self) -> None:
-        require_at_least("folds", self.folds, 2)
-        require_at_least("seed", self.seed, 0)
-        if self.threads is not None:
-            require_at_least("threads", self.threads, 1)
+        require_whole("folds", self.folds, 2)
+        require_seed(self.seed)
+        require_threads(self.threads)
+        require_whole("keep", self.keep, 1, MOST_KEPT)
+        if self.checkpoint_every is not None:
+            require_whole("checkpoint_every", self.checkpoint_every, 1)
         if not 0.0 <= self.validation_share < 1.0:
             raise ValueError(f"validation_share must be in [0, 1), got {self.validation_share}")
         if self.overwrite and self.resume:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,9 @@ def tested(
     reader: BagReader,
     amp: bool,
     processes: Processes,
-) -> FoldOutcome:
-    """Return what a fold's model says of its test bags.
+    stop: Callable[[], bool],
+) -> FoldOutcome | None:
+    """Return what a fold's model says of its test bags, or None if stopped.
 
     Args:
         model: with the weights of its best epoch.
@@ -79,15 +80,16 @@ def tested(
         reader: of the data set.
         amp: whether to run the model in bfloat16.
         processes: that share the work.
+        stop: asked before every batch, in every process.
     """
-    found = predict(model, dataset, bags, reader=reader, amp=amp, processes=processes)
-    return FoldOutcome(
-        counts,
-        list(bags),
-        found.probs.tolist(),
-        None if found.entropies is None else found.entropies.T.tolist(),
-        _instance_aurocs(model, dataset, bags, reader, amp) if found.entropies is not None else [],
-    )
+    found = predict(model, dataset, bags, reader=reader, amp=amp, processes=processes, stop=stop)
+    if processes.any(stop()):
+        return None
+    entropies = None if found.entropies is None else found.entropies.T.tolist()
+    aurocs = [] if entropies is None else _instance_aurocs(model, dataset, bags, reader, amp, stop)
+    if processes.any(stop()):
+        return None
+    return FoldOutcome(counts, list(bags), found.probs.tolist(), entropies, aurocs)
 
 
 def outcome_from_json(data: dict[str, Any]) -> FoldOutcome:
@@ -230,15 +232,22 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _instance_aurocs(
-    model: MILModel, dataset: BagDataset, bags: Sequence[int], reader: BagReader, amp: bool
+    model: MILModel,
+    dataset: BagDataset,
+    bags: Sequence[int],
+    reader: BagReader,
+    amp: bool,
+    stop: Callable[[], bool],
 ) -> list[float]:
     """Return how well attention finds the marked instances of the bags that have both kinds, in their order.
 
-    DSMIL has a row of attention for each class, and the bag's own is judged.
+    DSMIL has a row of attention for each class, and the bag's own is judged. A stop leaves the list incomplete.
     """
     found = []
     with evaluating(model):
         for index in bags:
+            if stop():
+                break
             marks = dataset.instance_labels(index)
             if marks is None or bool(marks.all()) or not bool(marks.any()):
                 continue

@@ -29,6 +29,8 @@ def plot_folds(rows: Sequence[Mapping[str, Any]], picture: Path, title: str) -> 
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
+    from entroreg.vision.mil.heatmaps.saving import save_png
+
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     figure.suptitle(title)
     for axes, (label, names) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
@@ -40,7 +42,7 @@ def plot_folds(rows: Sequence[Mapping[str, Any]], picture: Path, title: str) -> 
             axes.legend(fontsize="small")
         else:
             axes.text(0.5, 0.5, "none", ha="center", transform=axes.transAxes)
-    figure.savefig(picture, dpi=110)
+    save_png(figure, picture, dpi=110)
 
 
 def _draw(axes: Axes, rows: Sequence[Mapping[str, Any]], name: str, colour: str) -> None:

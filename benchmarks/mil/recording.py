@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from entroreg.benchmarks.progress import Progress
-
-_METRICS = "metrics.jsonl"
+from entroreg.benchmarks.row_file import METRICS, RowFile
 
 
 class Recorder:
@@ -22,16 +20,20 @@ class Recorder:
         epochs: of each fold, at most.
         progress: where to show how far the run is.
         rows: of an earlier part of the run, to go on after; what it wrote beyond them is cut off.
+
+    Raises:
+        UserError: there are fewer rows.
     """
 
     def __init__(self, folder: Path, epochs: int, progress: Progress, rows: int) -> None:
         self._folder, self._epochs, self._progress = folder, epochs, progress
         self._writer: tuple[int, SummaryWriter] | None = None
-        path = folder / _METRICS
-        kept = path.read_text().splitlines(keepends=True)[:rows] if rows else []
-        path.write_text("".join(kept))
-        self._file = path.open("a")
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in kept]
+        self._file = RowFile(folder / METRICS, rows)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows so far."""
+        return self._file.rows
 
     def __enter__(self) -> Recorder:
         """Return the recorder itself."""
@@ -45,14 +47,16 @@ class Recorder:
 
     def write(self, fold: int, row: Mapping[str, Any]) -> None:
         """Write an epoch's row."""
-        self.rows.append({"fold": fold, **row})
-        self._file.write(json.dumps(self.rows[-1]) + "\n")
-        self._file.flush()
+        self._file.write({"fold": fold, **row})
         writer = self._writer_of(fold, row["epoch"])
         for name, value in row.items():
             if "/" in name and value is not None:
                 writer.add_scalar(name, value, row["epoch"])
         self._progress.advance(fold * self._epochs + row["epoch"], [])
+
+    def sync(self) -> None:
+        """Wait until all rows are on disk, as a checkpoint that counts them must."""
+        self._file.sync()
 
     def end_fold(self, fold: int, words: str) -> None:
         """Show that a fold is done, however many epochs it took, and what came of it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from entroreg.benchmarks.errors import MISSING, OK, UserError
-from entroreg.benchmarks.options import require_at_least
+from entroreg.benchmarks.output_folder import require_writable
+from entroreg.benchmarks.ranges import require_positive, require_whole
 
 if TYPE_CHECKING:
     from entroreg.vision.mil.slides.extraction import ExtractedSlide, TiledSlide
 
 _WEIGHTS, _CHECKPOINT = "efficientnet-lite0", "efficientnet-lite0-57934424.pth"
 _CPU_BATCH, _GPU_BATCH = 4, 64  # a CPU's caches hold the feature maps of a few tiles: twice as fast as with 32
+
+_MOST_PIXELS = 16_384  # of a tile's side
+_MOST_TILES = 4_096  # of a batch
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,11 @@ class TilingOptions:
     """Least share of a tile that is tissue; 0 takes every tile."""
 
     def __post_init__(self) -> None:
-        require_at_least("tile", self.tile, 1)
+        require_whole("tile", self.tile, 1, _MOST_PIXELS)
         for name in ("mpp", "slide_mpp"):
             value = getattr(self, name)
-            if value is not None and not 0.0 < value < math.inf:
-                raise ValueError(f"{name} must be finite and above 0, got {value}")
+            if value is not None:
+                require_positive(name, value)
         if not 0.0 <= self.min_tissue <= 1.0:
             raise ValueError(f"min_tissue must be in [0, 1], got {self.min_tissue}")
 
@@ -69,6 +72,7 @@ class DrawTiles:
         from entroreg.vision.mil.slides.extraction import draw_slide
 
         options = asdict(self.tiling)
+        require_writable(self.tiling.out)
         with data_errors_as_user_errors():
             tiled = draw_slide(options.pop("slide"), options.pop("out"), **options)
         _print_json(tiled) if self.json else _print_tiled(tiled)
@@ -98,7 +102,7 @@ class Features:
 
     def __post_init__(self) -> None:
         if self.batch_size is not None:
-            require_at_least("batch_size", self.batch_size, 1)
+            require_whole("batch_size", self.batch_size, 1, _MOST_TILES)
 
     def execute(self) -> int:
         """Extract; the last lines say where everything is."""
@@ -133,7 +137,8 @@ class Features:
         from entroreg.vision.mil.slides.reading import open_slide
 
         with open_slide(self.tiling.slide):
-            pass  # what is no slide is refused before any weights are fetched
+            pass  # what is no slide, or cannot be written, is refused before any weights are fetched
+        require_writable(self.tiling.out)
         device = resolve_device(self.device)
         model = load_efficientnet_lite0(self.weights or _fetched_weights()).to(device)
         batch_size = self.batch_size or (_CPU_BATCH if device.type == "cpu" else _GPU_BATCH)

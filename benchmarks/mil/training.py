@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
-from entroreg.benchmarks.errors import RUN_FAILED, UserError
 from entroreg.benchmarks.mil.building import (
     data_errors_as_user_errors,
     fit_settings,
@@ -19,13 +18,12 @@ from entroreg.benchmarks.mil.building import (
 from entroreg.benchmarks.mil.cross_validation import CrossValidation, Stop
 from entroreg.benchmarks.mil.options import TrainMIL, to_json
 from entroreg.benchmarks.run_folder import claimed, require_same_run, set_threads, write_head
-from entroreg.checkpoint import CheckpointError
 from entroreg.vision.mil.dataset import BagDataset
 from entroreg.vision.mil.fitting import Processes, joined_processes
 from entroreg.vision.mil.splits import Fold, read_folds, stratified_folds, write_folds
 
 SPLITS = "splits.json"
-_MAY_DIFFER = ("out", "threads", "device", "overwrite", "resume", "json")
+_MAY_DIFFER = ("out", "threads", "device", "overwrite", "resume", "json", "checkpoint_every", "keep")
 
 
 def run_folder(options: TrainMIL) -> Path:
@@ -64,10 +62,7 @@ def train(options: TrainMIL, folder: Path, stop: Stop) -> dict[str, Any] | None:
         new_model(options.model, dataset, options.run.seed, fold=0)
         with _prepared(options, folder, dataset, folds, processes):
             kept = read_folds(folder / SPLITS, dataset)
-            try:
-                run = CrossValidation(options, folder, dataset, kept, device, processes)
-            except CheckpointError as error:
-                raise UserError(str(error), RUN_FAILED) from error
+            run = CrossValidation(options, folder, dataset, kept, device, processes)
             result = run.result() if run.go(stop) else None
             if result is not None and processes.rank == 0:
                 write_result(folder, result)

@@ -6,7 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from entroreg.benchmarks.options import require_at_least
+from entroreg.benchmarks.ranges import (
+    LARGEST_RATE,
+    MOST_DRAWN,
+    MOST_KEPT,
+    require_positive,
+    require_seed,
+    require_threads,
+    require_whole,
+)
 
 ControlName = Literal[
     "none", "entropy-bonus", "clip-higher", "adaptive", "clip-cov", "kl-cov", "dual", "dual-bonus"
@@ -41,32 +49,40 @@ class TrainRLVR:
     learning_rate: float = 1e-4
     """Of the policy."""
     evaluate_every: int = 20
-    """Rollouts between evaluations on held-out sums, and between checkpoints."""
+    """Rollouts between evaluations on held-out sums."""
+    checkpoint_every: int = 20
+    """Rollouts between checkpoints; the warm-up has one every 100 batches."""
+    keep: int = 1
+    """Older checkpoints that are kept."""
     out: Path = Path("runs")
     """Folder of all runs; this one goes to OUT/train/rlvr-CONTROL/addition-DIGITS/seed-SEED."""
     threads: int | None = None
     """CPU threads of torch; this small model is fastest with 1. Torch decides if left out."""
     overwrite: bool = False
-    """Replace a finished run in the same folder."""
+    """Replace a run in the same folder."""
+    resume: bool = False
+    """Go on with a stopped run in the same folder, as if it had not been stopped; begin where there is none."""
     json: bool = False
     """Print the result as JSON."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "prompts", "updates", "evaluate_every"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("seed", self.seed, 0)
-        require_at_least("samples", self.samples, 2)  # one has nothing to be compared with
-        if self.threads is not None:
-            require_at_least("threads", self.threads, 1)
+        for name in ("steps", "updates", "evaluate_every", "checkpoint_every"):
+            require_whole(name, getattr(self, name), 1)
+        require_whole("prompts", self.prompts, 1, MOST_DRAWN)
+        require_whole("keep", self.keep, 1, MOST_KEPT)
+        require_seed(self.seed)
+        require_whole("samples", self.samples, 2, MOST_DRAWN)  # one has nothing to be compared with
+        require_threads(self.threads)
         if not 1 <= self.digits <= 9:
             raise ValueError(f"digits must be in [1, 9], got {self.digits}")
         if self.prompts % self.updates:
             raise ValueError(f"prompts must be a multiple of updates={self.updates}, got {self.prompts}")
         if not 0.0 < self.warm_up < 1.0:
             raise ValueError(f"warm_up must be in (0, 1), got {self.warm_up}")
-        for name in ("target", "learning_rate"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be finite and above 0, got {getattr(self, name)}")
+        if self.overwrite and self.resume:
+            raise ValueError("overwrite and resume exclude each other: replace the run or go on with it")
+        require_positive("target", self.target)
+        require_positive("learning_rate", self.learning_rate, LARGEST_RATE)
 
 
 def to_json(options: TrainRLVR) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def plot_controls(results: Sequence[Mapping[str, Any]], picture: Path) -> None:
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
+    from entroreg.vision.mil.heatmaps.saving import save_png
+
     figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (name, part, label) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         for control in dict.fromkeys(result["control"] for result in results):
@@ -36,4 +38,4 @@ def plot_controls(results: Sequence[Mapping[str, Any]], picture: Path) -> None:
         axes.set(xlabel="rollouts", ylabel=label)
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")
-    figure.savefig(picture, dpi=110)
+    save_png(figure, picture, dpi=110)

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from entroreg import checkpoint
-from entroreg.agents.rlvr.addition import END, Addition
+from entroreg.agents.rlvr.addition import Addition
 from entroreg.agents.rlvr.controls import CONTROLS
-from entroreg.agents.rlvr.evaluation import Evaluation, evaluate
+from entroreg.agents.rlvr.evaluation import evaluate
 from entroreg.agents.rlvr.grpo import GRPO, GRPOSettings
 from entroreg.agents.rlvr.policy import PASS_AT, new_policy, training_rows
-from entroreg.agents.rlvr.sampling import sample
 from entroreg.agents.rlvr.transformer import CharTransformer
-from entroreg.agents.rlvr.warm_up import WarmUp, WarmUpFailedError, warm_up
-from entroreg.benchmarks.cells import Cell, write_result
+from entroreg.agents.rlvr.warm_up import WarmingUp, WarmUp, WarmUpFailedError, warm_up
+from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
 from entroreg.benchmarks.entropy_plot import plot_entropy_monitor
 from entroreg.benchmarks.errors import RUN_FAILED, UserError
 from entroreg.benchmarks.progress import show_progress
 from entroreg.benchmarks.rlvr.options import TrainRLVR, from_json, to_json
+from entroreg.benchmarks.rlvr.outcome import outcome, passes
 from entroreg.benchmarks.rlvr.picture import plot_controls
+from entroreg.benchmarks.rlvr.run_checkpoint import Rollouts, load_run, save_rollouts, save_warm_up
 from entroreg.benchmarks.rlvr.theory import monitor_of
-from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, parsed_config, set_threads, write_head
-from entroreg.policy_gradient import EntropyMonitor
-from entroreg.state_tree import join_state, split_state
+from entroreg.benchmarks.row_file import METRICS, RowFile
+from entroreg.benchmarks.run_folder import (
+    CHECKPOINT,
+    claimed,
+    parsed_config,
+    require_same_run,
+    set_threads,
+    write_head,
+)
+from entroreg.state_tree import join_state
 
 FINAL_PROBLEMS = 1_024  # of the evaluations before and after; those along the way have fewer
 _EVALUATION_SEED = 10_000  # added to the run's: far from the training seeds of a benchmark
-_SAMPLING_ROUNDS = 5
+_WARM_UP_SAVES = 100  # batches between checkpoints of the warm-up, some ten seconds
+_MAY_DIFFER = ("out", "threads", "overwrite", "resume", "json", "checkpoint_every", "keep")
 
 
 class Start(NamedTuple):
@@ -50,126 +57,149 @@ def run_folder(options: TrainRLVR) -> Path:
     return Cell("train", "command", task, f"rlvr-{options.control}", options.seed).folder(options.out)
 
 
-def train(options: TrainRLVR, folder: Path, stop: Callable[[], bool]) -> dict[str, Any] | None:
+def train(
+    options: TrainRLVR,
+    folder: Path,
+    stop: Callable[[], bool],
+    note: Callable[[str], None] = lambda _text: None,
+) -> dict[str, Any] | None:
     """Train, evaluate, and write the run folder.
 
     Args:
         options: what to train.
         folder: of the run; made, and held while it is written.
-        stop: asked at every step; a stop saves a checkpoint and ends.
+        stop: asked at every batch of the warm-up, every rollout and every character of the evaluations before and
+            after; a stop saves a checkpoint and ends.
+        note: told of the warm-up, should there be one.
 
     Returns:
         The result, as in result.json, or None if stopped.
 
     Raises:
-        UserError: the folder is taken, or the warm-up did not reach its accuracy.
+        UserError: the folder is taken, it holds another run to go on with, or the warm-up reached too little.
         FloatingPointError: a loss became NaN or infinite; the last checkpoint is kept.
         OSError: the folder cannot be written.
     """
     set_threads(options.threads)
-    with claimed(folder, overwrite=options.overwrite):
-        write_head(folder, to_json(options))
-        try:
-            start = new_start(options, stop)
-        except WarmUpFailedError as error:
-            raise UserError(f"{error}: ask for less with --warm-up", RUN_FAILED) from error
+    if options.resume and is_done(folder):
+        require_same_run(folder, to_json(options), _MAY_DIFFER)
+        return read_result(folder)
+    with claimed(folder, overwrite=options.overwrite, resume=options.resume):
+        if (folder / "config.json").exists():
+            require_same_run(folder, to_json(options), _MAY_DIFFER)
+        else:
+            write_head(folder, to_json(options))
+        start = _warmed_up(options, folder, stop, note)
         result = None if start is None else reinforce(options, start, folder, stop)
         if result is not None:
             write_result(folder, result)
         return result
 
 
-def new_start(options: TrainRLVR, stop: Callable[[], bool] = lambda: False) -> Start | None:
-    """Return a freshly warmed-up policy, or None if stopped; the same for every control."""
+def new_start(options: TrainRLVR) -> Start:
+    """Return a freshly warmed-up policy, the same for every control; WarmUpFailedError if it learns too little."""
     task = Addition(options.digits)
     model = new_policy(task, options.seed)
-    warmed = warm_up(model, task, until=options.warm_up, seed=options.seed, stop=stop)
-    return None if warmed is None else Start(task, model, warmed)
+    warmed = warm_up(WarmingUp(model, task, seed=options.seed), until=options.warm_up)
+    assert warmed is not None, "nothing stops it"
+    return Start(task, model, warmed)
 
 
 def reinforce(
     options: TrainRLVR, start: Start, folder: Path, stop: Callable[[], bool] = lambda: False
 ) -> dict[str, Any] | None:
-    """Train a warmed-up policy by GRPO and evaluate it.
+    """Train a warmed-up policy by GRPO and evaluate it; go on where the folder's checkpoint ends, if there is one.
 
     Args:
         options: of the run.
         start: whose model is trained in place.
         folder: for metrics.jsonl, TensorBoard's files, the checkpoint and two pictures.
-        stop: asked at every step; a stop saves a checkpoint and ends.
+        stop: asked at every rollout and every character of the evaluations; a stop saves a checkpoint and ends.
 
     Returns:
         The result, or None if stopped.
     """
     seed = _EVALUATION_SEED + options.seed
-    before = evaluate(start.model, start.task, seed=seed, problems=FINAL_PROBLEMS, at=PASS_AT)
+    run = load_run(folder)
+    if not isinstance(run, Rollouts):
+        before = evaluate(start.model, start.task, seed=seed, problems=FINAL_PROBLEMS, at=PASS_AT, stop=stop)
+        if stop():
+            return None
+        run = Rollouts(start.warmed, passes(before))
     settings = GRPOSettings(options.prompts, options.samples, options.updates, options.learning_rate)
-    control = CONTROLS[options.control](options.target * before.entropy)
+    control = CONTROLS[options.control](options.target * run.before["entropy"])
     trainer = GRPO(start.model, start.task, control, settings, seed=options.seed)
-    started = time.perf_counter()
-    monitor = EntropyMonitor()
-    rows = _learn(trainer, monitor, options, folder, stop)
-    seconds = time.perf_counter() - started
+    if run.state is not None:
+        trainer.load_state_dict(run.state)
+    rows, seconds = _learn(trainer, run, options, folder, stop)
     if stop():
         return None
-    after = evaluate(start.model, start.task, seed=seed, problems=FINAL_PROBLEMS, at=PASS_AT)
-    report = monitor.report()
-    curve = _blocks(rows)
-    result = {
-        "agent": "rlvr",
-        "control": options.control,
-        "seed": options.seed,
-        "steps": options.steps,
-        "parameters": sum(parameter.numel() for parameter in start.model.parameters()),
-        "warm_up": start.warmed._asdict(),
-        "start": _as_json(before),
-        "final": _as_json(after),
-        "score": after.pass_at[1],
-        "curve": curve,
-        "evaluations": [_evaluated(row) for row in rows if "pass_at_1" in row],
-        "monitor": {name: getattr(report, name) for name in ("eta", "correlation", "r_squared")},
-        "train_seconds": round(seconds, 1),
-        "sampling_share": round(_sampling_seconds(trainer) * options.steps / seconds, 3),
-    }
+    after = evaluate(start.model, start.task, seed=seed, problems=FINAL_PROBLEMS, at=PASS_AT, stop=stop)
+    if stop():
+        return None
+    result = outcome(options, trainer, run, rows, passes(after), seconds)
     plot_controls([result], folder / "learning_curve.png")
-    columns = monitor_of(curve).columns()
+    columns = monitor_of(result["curve"]).columns()
     plot_entropy_monitor(columns, folder / "entropy_monitor.png", "Change of policy entropy in ten rollouts")
     return result
 
 
+def _warmed_up(
+    options: TrainRLVR, folder: Path, stop: Callable[[], bool], note: Callable[[str], None]
+) -> Start | None:
+    """Return what the rollouts start from, warmed up where the checkpoint in the folder is not; None if stopped."""
+    saved = load_run(folder)
+    task = Addition(options.digits)
+    model = new_policy(task, options.seed)
+    if isinstance(saved, Rollouts):
+        return Start(task, model, saved.warmed)
+    warming = WarmingUp(model, task, seed=options.seed)
+    if saved is not None:
+        warming.load_state_dict(saved)
+    note(f"warming up until {options.warm_up:.0%} of the answers are right, a minute or two")
+
+    def after_step() -> bool:
+        stopping, ends = stop(), warming.accuracy >= options.warm_up
+        if stopping or ends or warming.steps % _WARM_UP_SAVES == 0:
+            save_warm_up(warming, folder, keep=options.keep)
+        return not stopping
+
+    try:
+        warmed = warm_up(warming, until=options.warm_up, after_step=after_step)
+    except WarmUpFailedError as error:
+        raise UserError(f"{error}: ask for less with --warm-up and --overwrite", RUN_FAILED) from error
+    return None if warmed is None else Start(task, model, warmed)
+
+
 def _learn(
-    trainer: GRPO, monitor: EntropyMonitor, options: TrainRLVR, folder: Path, stop: Callable[[], bool]
-) -> list[dict[str, float]]:
-    rows: list[dict[str, float]] = []
+    trainer: GRPO, run: Rollouts, options: TrainRLVR, folder: Path, stop: Callable[[], bool]
+) -> tuple[list[dict[str, Any]], float]:
+    """Take the rollouts that are left, and return all rows and the seconds of all rollouts."""
     title = f"rlvr {options.control} on {options.digits}-digit addition"
-    evaluation_seed = _EVALUATION_SEED + options.seed
+    begun = time.perf_counter()
     with (
-        (folder / "metrics.jsonl").open("w") as metrics,
-        SummaryWriter(str(folder / "tb")) as writer,
+        RowFile(folder / METRICS, run.rows) as metrics,
+        SummaryWriter(str(folder / "tb"), purge_step=trainer.steps + 1) as writer,
         show_progress(title, options.steps) as progress,
     ):
-        found = training_rows(trainer, options.steps, evaluate_every=options.evaluate_every, seed=evaluation_seed)
-        for row in found:
-            rows.append(row)
-            metrics.write(json.dumps(row) + "\n")
-            metrics.flush()
+        monitor = monitor_of(metrics.rows)
+        evaluation = {"evaluate_every": options.evaluate_every, "seed": _EVALUATION_SEED + options.seed}
+        for row in training_rows(trainer, options.steps, **evaluation):
+            metrics.write(row)
             for name, value in row.items():
                 writer.add_scalar(f"train/{name}", value, trainer.steps)
             monitor.update(trainer.steps, row["entropy"], row["covariance"])
             monitor.write(writer)
             progress.advance(trainer.steps, [{**row, "return": row["reward"]}])
             stopping = stop()
-            if "pass_at_1" in row or stopping:
-                save_trainer(trainer, folder / CHECKPOINT)
+            if stopping or trainer.steps % options.checkpoint_every == 0 or trainer.steps == options.steps:
+                metrics.sync()
+                seconds = run.seconds + time.perf_counter() - begun
+                so_far = run._replace(rows=len(metrics.rows), seconds=seconds)
+                save_rollouts(trainer, so_far, folder, keep=options.keep)
             if stopping:
                 break
-    return rows
-
-
-def save_trainer(trainer: GRPO, folder: Path) -> None:
-    """Write everything that the next step depends on as an atomic checkpoint."""
-    tensors, tree = split_state(trainer.state_dict())
-    checkpoint.save_checkpoint(folder, tensors, {"agent": "rlvr", "state": tree})
+        return metrics.rows, run.seconds + time.perf_counter() - begun
 
 
 def evaluate_run(folder: Path, config: dict[str, Any], problems: int) -> dict[str, float]:
@@ -196,43 +226,4 @@ def evaluate_run(folder: Path, config: dict[str, Any], problems: int) -> dict[st
     except (KeyError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"the checkpoint in {folder} does not fit its config.json: {reason}") from error
-    return _as_json(evaluate(model, task, seed=_EVALUATION_SEED + options.seed, problems=problems, at=PASS_AT))
-
-
-def _as_json(found: Evaluation) -> dict[str, float]:
-    return {**{f"pass_at_{k}": value for k, value in found.pass_at.items()}, "entropy": found.entropy}
-
-
-def _evaluated(row: dict[str, float]) -> dict[str, float]:
-    return {name: row[name] for name in ("step", "pass_at_1", "pass_at_8", "held_out_entropy")}
-
-
-def _blocks(rows: list[dict[str, float]], length: int = 10) -> list[dict[str, float]]:
-    """Return the means of the metrics over blocks of steps; ``step`` is a block's last one."""
-    blocks = []
-    for begin in range(0, len(rows), length):
-        part = rows[begin : begin + length]
-        names = [name for name in rows[0] if name not in ("step", "pass_at_1", "pass_at_8", "held_out_entropy")]
-        means = {name: round(sum(row[name] for row in part) / len(part), 6) for name in names}
-        blocks.append({"step": part[-1]["step"], **means})
-    return blocks
-
-
-def _sampling_seconds(trainer: GRPO) -> float:
-    """Return the median time of drawing one rollout's answers."""
-    settings, task = trainer.settings, trainer.task
-    generator = torch.Generator().manual_seed(0)
-    prompts = task.draw(settings.prompts, generator).prompts
-    times = []
-    for _ in range(_SAMPLING_ROUNDS):
-        begun = time.perf_counter()
-        sample(
-            trainer.model,
-            prompts,
-            length=task.answer_length,
-            end=END,
-            samples=settings.samples,
-            generator=generator,
-        )
-        times.append(time.perf_counter() - begun)
-    return sorted(times)[_SAMPLING_ROUNDS // 2]
+    return passes(evaluate(model, task, seed=_EVALUATION_SEED + options.seed, problems=problems, at=PASS_AT))

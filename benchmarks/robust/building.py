@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.wrappers import TimeLimit
 
 from entroreg.agents import SAC
@@ -26,6 +26,8 @@ from entroreg.agents.adversarial import (
     homogeneous,
 )
 from entroreg.agents.adversarial.players import Frozen, build_player
+from entroreg.benchmarks.agent_memory import require_buffers_fit, require_networks_fit
+from entroreg.benchmarks.devices import device_of
 from entroreg.benchmarks.errors import MISSING, USAGE, UserError, unknown_name
 from entroreg.benchmarks.evaluation import discounted_returns
 from entroreg.benchmarks.robust.options import CurriculumOptions, TrainAdversarial, TrainQARL
@@ -53,8 +55,7 @@ def as_user_errors(env_id: str) -> Iterator[None]:
 def settings_of(options: TrainAdversarial) -> PlayerSettings:
     """Return how both players learn."""
     players, run = options.players, options.run
-    if run.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {run.device!r} is not here: torch finds no CUDA device, see 'entroreg check'")
+    device_of(run.device)  # one that is not here is refused, and auto stays auto
     return PlayerSettings(
         learning_rate=players.learning_rate,
         buffer_size=min(players.buffer_size, run.steps),  # more is never filled
@@ -66,6 +67,22 @@ def settings_of(options: TrainAdversarial) -> PlayerSettings:
         engine=run.engine,
         device=run.device,
     )
+
+
+def require_trainable(options: TrainAdversarial) -> None:
+    """Refuse a task, a force or a size that cannot be trained, before anything is written.
+
+    Raises:
+        UserError: with what is wrong.
+    """
+    settings = settings_of(options)
+    with as_user_errors(options.run.env):
+        forces_of(options)
+        env = make_task(options.run.env)
+    spaces = env.observation_space, env.action_space
+    require_buffers_fit(*spaces, settings.buffer_size, agents=2)
+    require_networks_fit(*spaces, settings.net, settings.batch_size, agents=2)
+    env.close()
 
 
 def forces_of(options: TrainAdversarial) -> Forces:
@@ -97,7 +114,7 @@ def train_reference(options: TrainQARL, stop: Callable[[], bool] = lambda: False
         stop: asked after each step; True ends at once.
 
     Returns:
-        The agent, and its mean discounted return over training-length episodes.
+        The agent, and its mean discounted return over training-length episodes; of no use if stopped.
     """
     cut = options.players.episode_steps
     env = make_task(options.run.env)
@@ -107,9 +124,9 @@ def train_reference(options: TrainQARL, stop: Callable[[], bool] = lambda: False
         options.curriculum.reference_steps, lambda _locals, _globals: not stop(), log_interval=None
     )
     act = Frozen(agent, stochastic=False)
-    found = discounted_returns(act, env, options.run.eval_episodes, seed, options.players.gamma)
+    found = discounted_returns(act, env, options.run.eval_episodes, seed, options.players.gamma, stop=stop)
     env.close()
-    return agent, float(np.mean(found))
+    return agent, float(np.mean(found)) if found else math.nan
 
 
 def build_training(options: TrainAdversarial, return_floor: float | None) -> TwoPlayers:

@@ -18,6 +18,8 @@ def draw_grids(rows: Sequence[Mapping[str, Mapping[str, Any]]], picture: Path) -
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
+    from entroreg.vision.mil.heatmaps.saving import save_png
+
     columns = max(map(len, rows))
     figure = Figure(figsize=(2.4 * columns + 1.2, 2.9 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), columns, squeeze=False)
@@ -35,7 +37,7 @@ def draw_grids(rows: Sequence[Mapping[str, Mapping[str, Any]]], picture: Path) -
             axes.set_axis_off()
         if image is not None:
             figure.colorbar(image, ax=line, label="return", shrink=0.8)
-    figure.savefig(picture, dpi=130)
+    save_png(figure, picture, dpi=130)
 
 
 def _draw_cells(axes: Any, grid: Mapping[str, Any], low: float, high: float) -> Any:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from entroreg.benchmarks.options import require_at_least
+from entroreg.benchmarks.options import require_net
+from entroreg.benchmarks.ranges import (
+    LARGEST_RATE,
+    MOST_DRAWN,
+    MOST_KEPT,
+    require_positive,
+    require_seed,
+    require_size,
+    require_threads,
+    require_whole,
+)
+
+LARGEST_RETURN = 1e9
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,8 @@ class RunOptions:
     """Episodes of each final evaluation."""
     checkpoint_every: int = 10
     """Iterations between checkpoints."""
+    keep: int = 1
+    """Older checkpoints that are kept."""
     device: str = "auto"
     """Torch device: auto, cpu, cuda."""
     threads: int = 1
@@ -42,10 +55,12 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.env in {"", ".", ".."}:
             raise ValueError(f"env must be the id of an environment, got {self.env!r}")
-        for name in ("steps", "eval_episodes", "checkpoint_every"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("seed", self.seed, 0)
-        require_at_least("threads", self.threads, 1)
+        for name in ("steps", "checkpoint_every"):
+            require_whole(name, getattr(self, name), 1)
+        require_whole("eval_episodes", self.eval_episodes, 1, MOST_DRAWN)
+        require_seed(self.seed)
+        require_threads(self.threads)
+        require_whole("keep", self.keep, 1, MOST_KEPT)
         if self.overwrite and self.resume:
             raise ValueError("overwrite and resume exclude each other: leave one out")
 
@@ -74,17 +89,18 @@ class PlayerOptions:
     """Control steps after which a training episode is cut."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "buffer_size", "train_freq", "episodes"):
-            require_at_least(name, getattr(self, name), 1)
-        require_at_least("learning_starts", self.learning_starts, 0)
-        if not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be finite and above 0, got {self.learning_rate}")
+        for name in ("batch_size", "buffer_size", "train_freq"):
+            require_whole(name, getattr(self, name), 1)
+        require_whole("episodes", self.episodes, 1, MOST_DRAWN)
+        require_whole("learning_starts", self.learning_starts, 0)
+        require_positive("learning_rate", self.learning_rate, LARGEST_RATE)
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma must be in (0, 1), got {self.gamma}")
-        if not self.net or min(self.net) < 1:
-            raise ValueError(f"net must hold widths of at least 1, got {self.net}")
+        if not self.net:
+            raise ValueError("net must hold widths of at least 1, got none")
+        require_net(self.net)
         if self.episode_steps is not None:
-            require_at_least("episode_steps", self.episode_steps, 1)
+            require_whole("episode_steps", self.episode_steps, 1)
 
 
 @dataclass(frozen=True)
@@ -95,8 +111,8 @@ class AdversaryOptions:
     """Force limit, N; that of the published table if left out."""
 
     def __post_init__(self) -> None:
-        if self.force is not None and not 0.0 < self.force < math.inf:
-            raise ValueError(f"force must be finite and above 0, got {self.force}")
+        if self.force is not None:
+            require_positive("force", self.force)
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,9 @@ class CurriculumOptions:
     """Environment steps of that SAC."""
 
     def __post_init__(self) -> None:
-        require_at_least("reference_steps", self.reference_steps, 1)
+        require_whole("reference_steps", self.reference_steps, 1)
+        if self.return_floor is not None:
+            require_size("return_floor", self.return_floor, LARGEST_RETURN)
 
 
 @dataclass(frozen=True)

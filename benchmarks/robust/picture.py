@@ -19,6 +19,8 @@ def plot_curriculum(metrics: Path, picture: Path, title: str) -> None:
     """
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
+    from entroreg.vision.mil.heatmaps.saving import save_png
+
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     moved = [row for row in rows if "curriculum/return_mean" in row]
     figure = Figure(figsize=(7, 7), layout="constrained")
@@ -44,7 +46,7 @@ def plot_curriculum(metrics: Path, picture: Path, title: str) -> None:
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best", fontsize="small")
-    figure.savefig(picture, dpi=130)
+    save_png(figure, picture, dpi=130)
 
 
 def _draw_curriculum(axes: Any, moved: list[dict[str, float]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputF
 from entroreg.agents.adversarial import TwoPlayers
 from entroreg.agents.adversarial.curricula import floor_of
 from entroreg.agents.adversarial.players import Frozen
-from entroreg.atomic import write_bytes, write_json
+from entroreg.atomic import write_json
 from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
-from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.errors import RUN_FAILED, UserError
 from entroreg.benchmarks.evaluation import Act, episode_returns
 from entroreg.benchmarks.progress import show_progress
 from entroreg.benchmarks.robust.adversaries import returns_against
@@ -23,11 +22,12 @@ from entroreg.benchmarks.robust.building import (
     as_user_errors,
     build_training,
     floor_from,
-    forces_of,
+    require_trainable,
     train_reference,
 )
 from entroreg.benchmarks.robust.options import TrainAdversarial, TrainQARL, from_json, name_of, to_json
 from entroreg.benchmarks.robust.picture import plot_curriculum
+from entroreg.benchmarks.row_file import METRICS, RowFile
 from entroreg.benchmarks.run_folder import (
     CHECKPOINT,
     claimed,
@@ -37,12 +37,12 @@ from entroreg.benchmarks.run_folder import (
     write_head,
 )
 from entroreg.benchmarks.signals import StopFlag
+from entroreg.checkpoint import CheckpointError
 from entroreg.envs import make_task
 
-METRICS = "metrics.jsonl"
 MODEL = "protagonist.zip"
 _REFERENCE = "reference.json"
-_MAY_DIFFER = ("out", "threads", "overwrite", "resume", "json", "eval_episodes", "checkpoint_every")
+_MAY_DIFFER = ("out", "threads", "overwrite", "resume", "json", "eval_episodes", "checkpoint_every", "keep")
 _EVALUATION_SEED = 10_000  # added: far from the training seeds of a benchmark
 
 
@@ -51,7 +51,12 @@ def run_folder(options: TrainAdversarial) -> Path:
     return Cell("train", "command", options.run.env, name_of(options), options.run.seed).folder(options.run.out)
 
 
-def train(options: TrainAdversarial, folder: Path, stop: StopFlag) -> dict[str, Any] | None:
+def train(
+    options: TrainAdversarial,
+    folder: Path,
+    stop: StopFlag,
+    note: Callable[[str], None] = lambda _text: None,
+) -> dict[str, Any] | None:
     """Train both players, evaluate the protagonist, and write the run folder.
 
     Args:
@@ -59,6 +64,7 @@ def train(options: TrainAdversarial, folder: Path, stop: StopFlag) -> dict[str, 
         folder: of the run; made, and held while it is written.
         stop: asked after each iteration, where a stop saves a checkpoint, and in each step of what comes before and
             after the training of the two.
+        note: told of a SAC that is trained for the floor.
 
     Returns:
         The result, as in result.json, or None if stopped.
@@ -72,15 +78,13 @@ def train(options: TrainAdversarial, folder: Path, stop: StopFlag) -> dict[str, 
     if options.run.resume and is_done(folder):
         require_same_run(folder, to_json(options), _MAY_DIFFER)
         return read_result(folder)
-    with as_user_errors(options.run.env):
-        forces_of(options)
-        make_task(options.run.env).close()
+    require_trainable(options)
     with claimed(folder, overwrite=options.run.overwrite, resume=options.run.resume):
         if (folder / "config.json").exists():
             require_same_run(folder, to_json(options), _MAY_DIFFER)
         else:
             write_head(folder, to_json(options))
-        agent = _begun(options, folder, stop)
+        agent = _begun(options, folder, stop, note)
         if agent is None or not _learn(agent, options, folder, stop):
             return None
         result = evaluate(agent, options, stop=stop)
@@ -159,19 +163,24 @@ def load_run(folder: Path, config: dict[str, Any]) -> tuple[TwoPlayers, TrainAdv
         raise UserError(f"{folder} has no checkpoint yet: train longer, or lower --checkpoint-every") from error
 
 
-def _begun(options: TrainAdversarial, folder: Path, stop: Callable[[], bool]) -> TwoPlayers | None:
+def _begun(
+    options: TrainAdversarial, folder: Path, stop: Callable[[], bool], note: Callable[[str], None]
+) -> TwoPlayers | None:
     """Return a fresh training, or the one that the checkpoint holds; None if stopped before there is any."""
-    if (folder / CHECKPOINT).exists():
-        agent = TwoPlayers.load(folder / CHECKPOINT)
-        _drop_rows_after(folder / METRICS, agent.num_timesteps)
-        return agent
-    (folder / METRICS).unlink(missing_ok=True)
+    try:
+        return TwoPlayers.load(folder / CHECKPOINT)
+    except FileNotFoundError:  # the run begins
+        pass
+    except CheckpointError as error:
+        raise UserError(str(error), RUN_FAILED) from error
     with as_user_errors(options.run.env):
-        floor = _floor(options, folder, stop)
+        floor = _floor(options, folder, stop, note)
         return None if stop() else build_training(options, floor)
 
 
-def _floor(options: TrainAdversarial, folder: Path, stop: Callable[[], bool]) -> float | None:
+def _floor(
+    options: TrainAdversarial, folder: Path, stop: Callable[[], bool], note: Callable[[str], None]
+) -> float | None:
     """Return the floor of the curriculum: given, or half of what a plain SAC reaches, which is trained for it."""
     if not isinstance(options, TrainQARL) or options.curriculum.curriculum == "linear":
         return None
@@ -179,52 +188,46 @@ def _floor(options: TrainAdversarial, folder: Path, stop: Callable[[], bool]) ->
         return options.curriculum.return_floor
     path = folder / _REFERENCE
     if not path.exists():
+        steps = options.curriculum.reference_steps
+        note(f"training a plain SAC for {steps} steps: half of its return is the floor")
         agent, found = train_reference(options, stop)
         if stop():
             return None
         agent.save(folder / "reference.zip")
-        write_json(path, {"discounted_return": found, "steps": options.curriculum.reference_steps})
+        write_json(path, {"discounted_return": found, "steps": steps})
     return floor_from(path)
 
 
 def _learn(agent: TwoPlayers, options: TrainAdversarial, folder: Path, stop: StopFlag) -> bool:
     """Train to the end and say whether it was reached."""
     run = options.run
-    agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb")), _Rows(folder / METRICS)]))
-    with show_progress(f"{name_of(options)} on {run.env}", run.steps) as progress:
+    title = f"{name_of(options)} on {run.env}"
+    with RowFile(folder / METRICS, agent.iterations) as rows, show_progress(title, run.steps) as progress:
+        agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb")), _Rows(rows)]))
 
         def after(_agent: TwoPlayers) -> bool:
             progress.advance(min(agent.num_timesteps, run.steps), [{"return": agent.last_return}])
-            if agent.iterations % run.checkpoint_every == 0 or stop():
-                agent.save(folder / CHECKPOINT)
-            return not stop()
+            stopping, ends = stop(), agent.num_timesteps >= run.steps
+            if stopping or ends or agent.iterations % run.checkpoint_every == 0:
+                rows.sync()
+                agent.save(folder / CHECKPOINT, keep=run.keep)
+            return not stopping
 
         left = run.steps - agent.num_timesteps
         if left > 0 and not stop():
             agent.learn(left, reset_num_timesteps=False, on_iteration=after)
-    agent.save(folder / CHECKPOINT)
     return not stop()
 
 
 class _Rows(KVWriter):
-    """A JSON line for each iteration."""
+    """A row for each iteration."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, rows: RowFile) -> None:
+        self._rows = rows
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
         """Append what was recorded."""
-        row = {"num_timesteps": step, **{key: float(value) for key, value in key_values.items()}}
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        self._rows.write({"num_timesteps": step, **{key: float(value) for key, value in key_values.items()}})
 
     def close(self) -> None:
-        """Nothing is left open."""
-
-
-def _drop_rows_after(path: Path, step: int) -> None:
-    """Leave out the iterations that a checkpoint does not know of: they are done again."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]  # a crash can tear the last one
-    kept = [line for line in whole if json.loads(line)["num_timesteps"] <= step]
-    write_bytes(path, "".join(kept).encode())
+        """Leave the closing to whoever opened the file."""

@@ -12,7 +12,7 @@ import numpy as np
 from entroreg.atomic import write_json
 from entroreg.benchmarks.cli.running import note, result_of
 from entroreg.benchmarks.errors import OK, UserError
-from entroreg.benchmarks.robust.options import TrainAdversarial, TrainQARL
+from entroreg.benchmarks.robust.options import TrainAdversarial
 
 GRID = "robust"
 
@@ -22,11 +22,7 @@ def train_adversarial(options: TrainAdversarial) -> int:
     from entroreg.benchmarks.robust.training import MODEL, run_folder, train
 
     folder = run_folder(options)
-    if isinstance(options, TrainQARL) and options.curriculum.return_floor is None:
-        note(
-            f"training a plain SAC for {options.curriculum.reference_steps} steps: half of its return is the floor"
-        )
-    result, exit_code = result_of(partial(train, options, folder), folder)
+    result, exit_code = result_of(partial(train, options, folder, note=note), folder)
     if result is None:
         return exit_code
     if options.run.json:

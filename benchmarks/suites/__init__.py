@@ -20,6 +20,7 @@ SUITES = {
     "distillation": "adversarial robustness of small students: training, distillation, balanced teachers",
     "overhead": "the runner itself: time of a cell that does nothing beside the start of a process",
     "token-entropy": "log-probability and entropy of tokens: time, memory and error against TRL and verl",
+    "trust": "trainings killed at random instants and resumed, beside Stable-Baselines3's; what checkpoints cost",
 }
 
 MINUTES: dict[str, dict[str, float]] = {
@@ -37,5 +38,6 @@ MINUTES: dict[str, dict[str, float]] = {
     "distillation": {"smoke": 1, "small": 80},
     "overhead": {"smoke": 1, "small": 3},
     "token-entropy": {"smoke": 1, "small": 15},
+    "trust": {"smoke": 1, "small": 40},
 }
 """Core-minutes of a whole preset, by the times that its cells took; half on a fast machine, twice on a slow one."""

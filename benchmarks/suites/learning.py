@@ -48,17 +48,18 @@ def run_learning(cell: Cell, folder: Path, task: Task) -> None:
     from entroreg.benchmarks.building import make_environment
     from entroreg.benchmarks.evaluation import episode_returns, greedy_policy
     from entroreg.benchmarks.monitor import EpisodeRecorder
+    from entroreg.benchmarks.row_file import METRICS, RowFile
     from entroreg.benchmarks.training import span
 
     torch.set_num_threads(1)
     steps = task.steps[cell.preset]
     env = make_environment(cell.task)
     agent = _agent(cell.method, env, task, cell.seed)
-    with (folder / "metrics.jsonl").open("w") as metrics:
-        recorder = EpisodeRecorder(metrics)
+    with RowFile(folder / METRICS) as file:
         started = time.perf_counter()
-        agent.learn(steps, callback=recorder)
+        agent.learn(steps, callback=EpisodeRecorder(file))
         seconds = time.perf_counter() - started
+    rows = file.rows
     returns = episode_returns(greedy_policy(agent), env, EVALUATION_EPISODES[cell.preset], seed=10_000 + cell.seed)
     result = {
         "score": float(np.mean(returns)),
@@ -66,9 +67,9 @@ def run_learning(cell: Cell, folder: Path, task: Task) -> None:
         "steps": steps,
         "train_seconds": round(seconds, 2),
         "train_steps_per_second": round(steps / seconds, 1),
-        "alpha": span([row["alpha"] for row in recorder.rows if "alpha" in row]),
-        "curve": learning_curve(recorder.rows, steps, "return"),
-        "curves": {name: learning_curve(recorder.rows, steps, name) for name in ("entropy", "alpha")},
+        "alpha": span([row["alpha"] for row in rows if "alpha" in row]),
+        "curve": learning_curve(rows, steps, "return"),
+        "curves": {name: learning_curve(rows, steps, name) for name in ("entropy", "alpha")},
     }
     env.close()
     write_result(folder, result)

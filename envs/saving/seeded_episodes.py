@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from entroreg.envs.saving.classes import WithinEpisodeError
+from entroreg.envs.saving.errors import CannotSaveError, WithinEpisodeError, malformed
 
 _STREAM = 0x657069736F6465  # sets these seeds apart from those of anything else with the same seed
 
@@ -28,6 +28,7 @@ class SeededEpisodes(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Reco
         gymnasium.Wrapper.__init__(self, env)
         self._seed, self._episode = seed, 0
         self._fresh = False
+        self._options: dict[str, Any] | None = None
 
     @property
     def fresh(self) -> bool:
@@ -42,7 +43,8 @@ class SeededEpisodes(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Reco
             self._seed, self._episode = seed, 0
         self._episode += 1
         self._fresh = True
-        return self._begin(options)
+        self._options = options
+        return self._begin()
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step."""
@@ -54,19 +56,29 @@ class SeededEpisodes(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Reco
 
         Raises:
             WithinEpisodeError: it is under way.
+            CannotSaveError: it was begun with options, which are not saved.
         """
         if not self._fresh:
             raise WithinEpisodeError(
                 "an environment in SeededEpisodes is saved between two episodes, not within one"
             )
-        return {"seed": self._seed, "episode": self._episode}
+        if self._options:
+            raise CannotSaveError("an episode of SeededEpisodes that is saved must be begun without options")
+        return {"seed": int(self._seed), "episode": self._episode}
 
     def go_to(self, place: dict[str, int]) -> None:
-        """Begin the episode that ``place`` told."""
-        self._seed, self._episode = place["seed"], place["episode"]
-        self._fresh = True
-        self._begin(None)
+        """Begin the episode that ``place`` told.
 
-    def _begin(self, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+        Raises:
+            ValueError: no seed and number.
+        """
+        numbers = (place.get("seed"), place.get("episode"))
+        if not all(type(number) is int and 0 <= number < 2**128 for number in numbers):
+            raise malformed("SeededEpisodes", "a seed and the number of an episode, from 0", repr(place)[:100])
+        self._seed, self._episode = place["seed"], place["episode"]
+        self._fresh, self._options = True, None
+        self._begin()
+
+    def _begin(self) -> tuple[Any, dict[str, Any]]:
         (seed,) = np.random.SeedSequence([_STREAM, self._seed, self._episode]).generate_state(1)
-        return self.env.reset(seed=int(seed) >> 1, options=options)
+        return self.env.reset(seed=int(seed) >> 1, options=self._options)

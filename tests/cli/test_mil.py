@@ -141,8 +141,11 @@ def test_a_run_leaves_everything_and_evaluation_repeats_it(
 def test_a_stopped_run_that_goes_on_is_the_undisturbed_one(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_all(run={"out": Path("whole")})
     asked = options(run={"resume": True})
-    # 3 steps and the end of the epoch ask. In the first epoch, after the first fold, after an epoch, and at once.
-    for asks in (2, 20, 31, 0):
+    # In an epoch 3 steps ask, then its validation twice, then its end; in the test of a fold, 8 bags and 3 places ask.
+    # So it stops in the first epoch, in the validation, in the test of the first fold, in the validation of the
+    # second fold's first epoch, after the third epoch of the third fold, and at once.
+    epoch, test = 6, 11
+    for asks in (2, 3, 5 * epoch + 3, test + 3, 5 * epoch + test + 3 * epoch - 1, 0):
         left = [asks]
 
         def stop(left: list[int] = left) -> bool:
@@ -155,7 +158,7 @@ def test_a_stopped_run_that_goes_on_is_the_undisturbed_one(in_tmp: Path, monkeyp
         with (FOLDER / "metrics.jsonl").open("a") as file:
             file.write('{"fold": 9, "epoch": 9}\n')  # as after a crash: written, and in no checkpoint
     finished = rows_of(FOLDER)[-2]
-    assert finished["fold"] == 2
+    assert (finished["fold"], finished["epoch"]) == (2, 3)
     result = train(asked, FOLDER, NEVER)
     assert result is not None
     assert {**result, "train_seconds": 0} == {**whole, "train_seconds": 0}

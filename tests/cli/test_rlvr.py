@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from entroreg.agents.rlvr import warm_up
 from entroreg.benchmarks.cli import main
 from entroreg.benchmarks.rlvr import training
+from entroreg.checkpoint import load_checkpoint, save_checkpoint
 
 SMALL = ("--digits", "1", "--warm-up", "0.1", "--prompts", "8", "--samples", "4", "--threads", "1")
 FOLDER = Path("runs/train/rlvr-kl-cov/addition-1/seed-2")
@@ -82,21 +84,92 @@ def test_sigterm_saves_and_says_so(
     assert main(["eval", str(FOLDER), "--episodes", "5"]) == 0
     assert train() == 2
     assert "holds the checkpoint of a run that was stopped" in capsys.readouterr().err
+    assert train("--resume", "--seed", "2", "--target", "0.4") == 2
+    assert "target must be 0.5 to go on with the run" in capsys.readouterr().err
 
 
-def test_a_stop_in_the_warm_up_leaves_nothing(
+def _untimed(folder: Path) -> dict[str, Any]:
+    result = json.loads((folder / "result.json").read_text())
+    return {**result, "train_seconds": 0, "sampling_share": 0}
+
+
+def _stop_in(monkeypatch: pytest.MonkeyPatch, name: str, call: int, number: int) -> None:
+    """Send a signal at a call of something that the run calls."""
+    taken, calls = getattr(training, name), []
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call:
+            os.kill(os.getpid(), number)
+        return taken(*arguments, **settings)
+
+    monkeypatch.setattr(training, name, counted)
+
+
+# Of a run that is stopped again and again: what is called when a signal comes, and its code of exit. In the warm-up,
+# in the evaluation before, in a save, and in the evaluation after.
+STOPS = [
+    ("warm_up", 1, signal.SIGINT, 130),
+    ("evaluate", 1, signal.SIGTERM, 75),
+    ("save_rollouts", 2, signal.SIGINT, 130),
+    ("evaluate", 1, signal.SIGTERM, 75),
+]
+
+
+def test_a_stop_in_any_phase_is_followed_by_an_exact_resume(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*arguments: Any, **settings: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
-        return warm_up.warm_up(*arguments, **settings)
+    monkeypatch.setattr(training, "FINAL_PROBLEMS", 64)
+    more = ("--checkpoint-every", "1", "--evaluate-every", "2", "--warm-up", "0.02")
+    assert train(*more, "--out", "whole") == 0
+    whole = FOLDER.relative_to("runs")
+    rows = []
+    for *place, exit_code in STOPS:
+        with monkeypatch.context() as patch:
+            _stop_in(patch, *place)
+            assert train(*more, "--resume") == exit_code, place
+        rows.append(load_checkpoint(FOLDER / "checkpoints" / "last")[1].get("rows", 0))
+        assert str(FOLDER / "checkpoints" / "last") in capsys.readouterr().err
+        assert not (FOLDER / "result.json").exists()
+    assert rows == [0, 0, 3, 5]
+    assert main(["resume", str(FOLDER)]) == 0
+    assert _untimed(FOLDER) == _untimed("whole" / whole)
+    assert (FOLDER / "metrics.jsonl").read_bytes() == ("whole" / whole / "metrics.jsonl").read_bytes()
+    tensors = [load_checkpoint(at / "checkpoints" / "last")[0] for at in (FOLDER, "whole" / whole)]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    assert main(["resume", str(FOLDER)]) == 0  # of a finished run: its result
 
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "warm_up", interrupted)
-        assert train() == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "stopped in the warm-up"
-    assert not (FOLDER / "result.json").exists()
-    assert train("--steps", "1") == 0  # nothing is in the way of another try
+
+def test_keep_is_the_number_of_older_checkpoints(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "FINAL_PROBLEMS", 64)
+    assert train("--checkpoint-every", "1", "--keep", "3", "--warm-up", "0.02") == 0
+    kept = sorted(path.name for path in (FOLDER / "checkpoints").iterdir())
+    assert kept == ["last", "last.previous", "last.previous.2", "last.previous.3"]
+    steps = [load_checkpoint(FOLDER / "checkpoints" / name)[1]["rows"] for name in kept]
+    assert steps == [5, 4, 3, 2]
+
+
+def test_what_cannot_go_on_is_one_line(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "FINAL_PROBLEMS", 64)
+    assert train("--warm-up", "0.02") == 0
+    (FOLDER / "result.json").unlink()
+    rows = (FOLDER / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (FOLDER / "metrics.jsonl").write_text("".join(rows[:3]) + rows[3][:-1])
+    capsys.readouterr()
+    assert train("--resume", "--warm-up", "0.02") == 1
+    assert "metrics.jsonl must have the 5 rows that the checkpoint counts, got 3" in capsys.readouterr().err
+    last = FOLDER / "checkpoints" / "last"
+    tensors, metadata = load_checkpoint(last)
+    save_checkpoint(last, tensors, {"agent": "rlvr", "state": metadata["state"]})  # as an older entroreg did
+    assert train("--resume", "--warm-up", "0.02") == 1
+    assert "must say in which phase the run is, and says none" in capsys.readouterr().err
+    assert main(["eval", str(FOLDER), "--episodes", "5"]) == 0
+    (last / "tensors.safetensors").write_bytes(b"")
+    assert train("--resume", "--warm-up", "0.02") == 1
+    assert "is not as" in capsys.readouterr().err
 
 
 def test_a_warm_up_that_fails_is_one_line(
@@ -119,6 +192,8 @@ def test_a_warm_up_that_fails_is_one_line(
         (("--digits", "0"), "digits must be in [1, 9], got 0"),
         (("--target", "-1"), "target must be finite and above 0, got -1.0"),
         (("--steps", "0"), "steps must be at least 1, got 0"),
+        (("--keep", "0"), "keep must be at least 1, got 0"),
+        (("--resume", "--overwrite"), "overwrite and resume exclude each other"),
     ],
 )
 def test_bad_options_are_one_line(

@@ -134,7 +134,7 @@ def test_nan_reward_ends_the_run_with_one_line(in_tmp: Path, capsys: pytest.Capt
     finally:
         del gym.registry["NanReward-v0"]
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "critic_loss became nan at update" in line
+    assert "reward of environment 0 became nan at environment step 150: " in line
     assert "last good checkpoint: runs/train/sac/NanReward-v0/seed-0/checkpoints/last" in line
     assert not Path("runs/train/sac/NanReward-v0/seed-0/result.json").exists()
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from torch import Tensor
 
-import entroreg.checkpoint
-from entroreg.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from entroreg.checkpoint import CheckpointError, load_checkpoint, reading, save_checkpoint, saving
 
 FILES = ["manifest.json", "metadata.json", "tensors.safetensors"]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint8]
@@ -124,6 +123,60 @@ def test_the_one_before_is_kept_and_only_that(tmp_path: Path) -> None:
     assert _names(folder) == FILES
 
 
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_as_many_older_ones_are_kept_as_asked(tmp_path: Path, keep: int) -> None:
+    folder = tmp_path / "last"
+    olders = ["last.previous", *(f"last.previous.{number}" for number in range(2, keep + 1))]
+    for step in range(9):
+        save_checkpoint(folder, {"weight": torch.full((300,), float(step))}, {"step": step}, keep=keep)
+        assert _names(tmp_path) == ["last", *olders[:step]]
+        assert [_step(tmp_path / name) for name in olders[:step]] == list(range(step - 1, -1, -1))[:keep]
+
+
+def test_when_fewer_are_kept_the_oldest_go(tmp_path: Path) -> None:
+    for step in range(12):
+        save_checkpoint(tmp_path / "last", {"weight": torch.full((300,), float(step))}, {"step": step}, keep=11)
+    (tmp_path / "last.previous.4").rename(tmp_path / "last.previous.04")  # which is no name of ours
+    for name in ("last.previous.1", "last.previous.x", "last.previous.3.bak", "last.previous.0"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "last.previous.4").mkdir()
+    (tmp_path / "last.previous.4" / "thesis.tex").write_text("years of work")
+    save_checkpoint(tmp_path / "last", {"weight": torch.full((300,), 12.0)}, {"step": 12}, keep=2)
+    strangers = {"04", "1", "x", "3.bak", "0", "4"}
+    assert set(_names(tmp_path)) == {
+        "last",
+        "last.previous",
+        "last.previous.2",
+        *(f"last.previous.{stranger}" for stranger in strangers),
+    }
+    assert [_step(tmp_path / name) for name in ("last", "last.previous", "last.previous.2")] == [12, 11, 10]
+
+
+@pytest.mark.parametrize("keep", [0, -1, 1.0, None, "1"])
+def test_none_or_a_part_of_one_cannot_be_kept(tmp_path: Path, keep: Any) -> None:
+    _save(tmp_path / "last", 1)
+    with pytest.raises(
+        ValueError, match=re.escape(f"keep must be 1 or more, got {keep!r}: the checkpoint before is")
+    ):
+        save_checkpoint(tmp_path / "last", {}, {}, keep=keep)
+    assert _names(tmp_path) == ["last"]
+
+
+def test_the_error_says_where_an_older_one_is(tmp_path: Path) -> None:
+    for step in range(4):
+        save_checkpoint(tmp_path / "last", {"weight": torch.full((300,), float(step))}, {"step": step}, keep=3)
+    _flip_a_bit(tmp_path / "last" / "metadata.json")
+    for number in ("", ".2", ".3"):
+        where = tmp_path / f"last.previous{number}"
+        with pytest.raises(
+            CheckpointError, match=re.escape(f"the checkpoint before it is at {where}; load that one")
+        ):
+            load_checkpoint(tmp_path / "last")
+        where.rename(tmp_path / f"gone{number}")
+    with pytest.raises(CheckpointError, match="there is no other checkpoint beside it"):
+        load_checkpoint(tmp_path / "last")
+
+
 def test_all_files_can_be_read_by_whoever_can_read_any(tmp_path: Path) -> None:
     _save(tmp_path / "last", 0)
     assert len({stat.S_IMODE((tmp_path / "last" / name).stat().st_mode) for name in FILES}) == 1
@@ -196,7 +249,7 @@ def test_every_single_flipped_bit_is_noticed(tmp_path: Path) -> None:
 def test_nothing_is_parsed_before_it_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _save(tmp_path / "last", 0)
     _flip_a_bit(tmp_path / "last" / "metadata.json")
-    monkeypatch.setattr(entroreg.checkpoint, "load_file", lambda _: pytest.fail("parsed a damaged checkpoint"))
+    monkeypatch.setattr(reading, "load_file", lambda _: pytest.fail("parsed a damaged checkpoint"))
     with pytest.raises(CheckpointError, match=r"metadata\.json is not as .*manifest\.json says"):
         load_checkpoint(tmp_path / "last")
 
@@ -204,13 +257,16 @@ def test_nothing_is_parsed_before_it_is_verified(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ({"schema_version": 2, "files": {}}, "must have schema version 1, got 2: use the entroreg that wrote it"),
-        ({"files": {}}, "must have schema version 1, got None"),
-        ([1], "must have schema version 1, got None"),
+        ({"schema_version": 3, "files": {}}, "must have a schema version of 1 to 2, got 3: upgrade entroreg"),
+        ({"files": {}}, "must have a schema version of 1 to 2, got None: the file is damaged"),
+        ([1], "must have a schema version of 1 to 2, got None"),
+        ({"schema_version": 0, "files": {}}, "got 0: the file is damaged"),
+        ({"schema_version": True, "files": {}}, "got True: the file is damaged"),
+        ({"schema_version": 1.0, "files": {}}, "got 1.0: the file is damaged"),
         ({"schema_version": 1}, "expected 'schema_version' and 'files'"),
         ({"schema_version": 1, "files": []}, "expected 'schema_version' and 'files'"),
         ({"schema_version": 1, "files": {}, "more": 1}, "expected 'schema_version' and 'files'"),
-        ({"schema_version": 1, "files": {}}, "manifest.json says: expected None"),
+        ({"schema_version": 1, "files": {}}, "it must list tensors.safetensors and metadata.json, got []"),
     ],
 )
 def test_a_manifest_of_another_form_is_refused(tmp_path: Path, manifest: Any, message: str) -> None:
@@ -239,7 +295,7 @@ def test_a_manifest_of_another_form_is_refused(tmp_path: Path, manifest: Any, me
         ({"x": torch.eye(2).to_sparse()}, {}, TypeError, "got torch.sparse_coo on cpu: use to_dense"),
         ({"__metadata__": torch.ones(1)}, {}, ValueError, "which the file format reserves: rename it"),
         ({}, [("step", 1)], TypeError, "metadata must be a mapping, got list"),
-        ({}, {"loss": float("nan")}, ValueError, r"value\.loss must be finite, got nan"),
+        ({}, {"loss": float("nan")}, ValueError, r"value\.metadata\.loss must be finite, got nan"),
         ({}, {1: 2}, TypeError, "must have string keys, got 1"),
         ({}, {"x": torch.ones(1)}, TypeError, "Tensor is not JSON serializable"),
     ],
@@ -254,14 +310,14 @@ def test_what_cannot_be_saved_is_refused_and_changes_nothing(
     assert _step(tmp_path / "last") == 1
 
 
-@pytest.mark.parametrize("where", ["last", "last.previous"])
+@pytest.mark.parametrize("where", ["last", "last.previous", "last.previous.2"])
 def test_a_folder_that_is_no_checkpoint_is_left_alone(tmp_path: Path, where: str) -> None:
     (tmp_path / where).mkdir()
     (tmp_path / where / "thesis.tex").write_text("years of work")
     with pytest.raises(
         FileExistsError, match=r"is no checkpoint \(it has no manifest.json\): choose another folder"
     ):
-        _save(tmp_path / "last", 0)
+        save_checkpoint(tmp_path / "last", {}, {}, keep=2)
     assert (tmp_path / where / "thesis.tex").read_text() == "years of work"
 
 
@@ -291,7 +347,7 @@ def test_a_failed_tensor_file_is_an_os_error(tmp_path: Path, monkeypatch: pytest
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     _save(tmp_path / "last", 1)
-    monkeypatch.setattr(entroreg.checkpoint, "save_file", full)
+    monkeypatch.setattr(saving, "save_file", full)
     with pytest.raises(OSError, match=r"could not write .*tensors\.safetensors: I/O error: No space left"):
         _save(tmp_path / "last", 2)
     assert _names(tmp_path) == ["last"]

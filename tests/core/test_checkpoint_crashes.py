@@ -15,8 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import entroreg.checkpoint
-from entroreg.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from entroreg.checkpoint import CheckpointError, load_checkpoint, reading, save_checkpoint
 
 FILES = ["manifest.json", "metadata.json", "tensors.safetensors"]
 
@@ -202,21 +201,21 @@ def test_after_a_crash_between_the_renames_the_previous_one_survives_the_next_cr
 def test_a_save_while_reading_makes_the_reader_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "last"
     _save(folder, 1)
-    for name in ("_describe", "load_file"):
-        real = getattr(entroreg.checkpoint, name)
+    for name in ("verify", "load_file"):
+        real = getattr(reading, name)
         saved: list[bool] = []
 
-        def interleaved(path: Path, real: Any = real, saved: list[bool] = saved) -> Any:
+        def interleaved(*args: Any, real: Any = real, saved: list[bool] = saved) -> Any:
             if not saved:
                 saved.append(True)
                 with monkeypatch.context() as patch:
                     patch.undo()
                     _save(folder, 2)
                     _save(folder, 3)
-            return real(path)
+            return real(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(entroreg.checkpoint, name, interleaved)
+            patch.setattr(reading, name, interleaved)
             assert _step(folder) == 3
         _save(folder, 1)
 
@@ -230,7 +229,7 @@ def test_a_reader_that_is_always_overtaken_says_so(tmp_path: Path, monkeypatch: 
         _save(folder, 2)
         return loaded
 
-    monkeypatch.setattr(entroreg.checkpoint, "load_file", overtaken)
+    monkeypatch.setattr(reading, "load_file", overtaken)
     with pytest.raises(
         CheckpointError, match=r"last must stay while it is read, got 100 saves meanwhile: save less"
     ):
@@ -242,6 +241,6 @@ def test_a_checkpoint_whose_names_move_while_it_is_looked_for_is_found(
 ) -> None:
     _save(tmp_path / "last", 1)
     answers: list[None] = [None, None]
-    real = entroreg.checkpoint._identity
-    monkeypatch.setattr(entroreg.checkpoint, "_identity", lambda path: answers.pop() if answers else real(path))
+    real = reading._identity
+    monkeypatch.setattr(reading, "_identity", lambda path: answers.pop() if answers else real(path))
     assert _step(tmp_path / "last") == 1

@@ -18,8 +18,17 @@ import entroreg
 
 ABOVE = {"agents", "benchmarks", "envs", "vision"}
 NEEDED = {"entroreg.integrations.trl": "trl", "entroreg.integrations.verl": "verl"}
-# A protocol, a warning, and what functions return.
-WITHOUT = {"AdaptationReport", "AdaptationWarning", "Clusters", "Controller", "Selection"}
+# A protocol, warnings, and what functions return.
+WITHOUT = {
+    "AdaptationReport",
+    "AdaptationWarning",
+    "Clusters",
+    "Controller",
+    "EntropyCollapseWarning",
+    "EntropyWarning",
+    "Selection",
+    "TemperatureRunawayWarning",
+}
 FAMILIES = (
     "measures",
     "penalties",
@@ -30,6 +39,7 @@ FAMILIES = (
     "policy_gradient",
     "adaptation",
     "grouping",
+    "guards",
 )
 
 

@@ -29,6 +29,7 @@ from entroreg.vision.distillation import (
 )
 from entroreg.vision.distillation.networks import StridedConvNet
 from entroreg.vision.distillation.schedules import attack_share, learning_rate, milestone_factor
+from entroreg.vision.distillation.step_check import StepCheck
 from entroreg.vision.images.data import ImageSet
 from entroreg.vision.images.networks import SmallConvNet
 
@@ -276,8 +277,44 @@ def test_bfloat16_autocast_trains() -> None:
 def test_a_loss_that_is_not_finite_ends_it() -> None:
     student = _network(1)
     settings = _settings("plain", optimizer=OptimizerSettings("sgd", 1e30, schedule="constant"), epochs=5)
-    with pytest.raises(FloatingPointError, match=r"the loss must be finite, got .* lower the learning rate"):
+    with pytest.raises(FloatingPointError, match=r"loss became (nan|inf) at step \d+: lower the learning rate"):
         train(student, _images(), settings)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None:
+    student = _network(1)
+    trainer = Trainer(student, _images(), _settings("plain", epochs=3, log_every=1))
+    rows = trainer.run()
+    assert next(rows)["step"] == 1
+    next(student.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    before = [parameter.detach().clone() for parameter in student.parameters()]
+    with pytest.raises(
+        FloatingPointError, match=r"^gradient norm became (nan|inf) at step 2: lower the learning"
+    ):
+        next(rows)
+    assert all(torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True))
+
+
+def test_steps_that_are_read_late_are_named_rightly_and_never_saved() -> None:
+    one = torch.ones(())
+    check = StepCheck(at_once=False)
+    for step in range(1, 11):
+        check.add(step, one * (math.nan if step > 7 else 1.0), one)
+    with pytest.raises(FloatingPointError, match=r"^loss became nan at step 8: "):
+        check.read()
+    check.read()  # what was read is not read again
+    for step in range(1, 64):
+        check.add(step, one, one * math.inf)
+    with pytest.raises(FloatingPointError, match=r"^gradient norm became inf at step 1: "):
+        check.add(64, one, one)
+
+    trainer = Trainer(_network(1), _images(), _settings("plain"))
+    trainer._check = StepCheck(at_once=False)  # as on a GPU
+    next(trainer.student.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    list(trainer.run(stop=lambda: True))
+    assert trainer.step == 1
+    with pytest.raises(FloatingPointError, match=r"^gradient norm became (nan|inf) at step 1: "):
+        trainer.state_dict()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from entroreg import Dual, EntropyRegularizer, Fixed, Scheduled, checkpoint
+from entroreg.guards import EntropyCollapseWarning
 from entroreg.schedules import CosineSchedule
 from entroreg.state_tree import join_state, split_state
 from entroreg.vision.mil import (
@@ -214,6 +217,7 @@ def test_predictions_do_not_depend_on_their_batches(monkeypatch: pytest.MonkeyPa
     assert predict(MeanPooling(5, 2), data, [0]).entropies is None
 
 
+@pytest.mark.filterwarnings("ignore::entroreg.guards.EntropyCollapseWarning")  # one instance decides
 def test_it_learns_and_keeps_the_best_epoch() -> None:
     model, data = new_model(), dataset(shift=6.0)
     fitter = Fitter(model, data, TRAIN, VALIDATION, FitSettings(epochs=40, bags_per_step=6, learning_rate=0.02))
@@ -274,12 +278,21 @@ def test_lambda_moves_with_every_step() -> None:
     assert rows[-1]["train/lambda"] > rows[0]["train/lambda"] > 0.1  # below its target: up
 
 
+COLLAPSED = (
+    r"^attention entropy has collapsed: 0\.\d+ of log N at epoch \d+, and below 0\.1 for 5 readings: if more than "
+    r"one instance of a bag matters, give an AttentionEntropy \(AEM\)$"
+)
+
+
 def test_aem_raises_the_entropy_that_is_logged() -> None:
     shares = []
     for weight in (0.0, 5.0):
         settings = FitSettings(epochs=15, bags_per_step=6, learning_rate=0.02)
         own = aem(Fixed(weight)) if weight else None
-        rows = fitted(Fitter(new_model(), dataset(shift=6.0), TRAIN, VALIDATION, settings, own))
+        fitter = Fitter(new_model(), dataset(shift=6.0), TRAIN, VALIDATION, settings, own)
+        with nullcontext() if weight else pytest.warns(EntropyCollapseWarning, match=COLLAPSED) as said:
+            rows = fitted(fitter)
+        assert said is None or len(said) == 1
         shares.append(rows[-1]["train/attention_entropy_share"])
         assert 0.0 <= rows[-1]["validation/attention_entropy"] <= math.log(8)
     assert shares[1] > max(shares[0], 0.97)
@@ -343,7 +356,7 @@ def test_a_feature_that_is_not_finite_is_named_and_the_epoch_taken_back() -> Non
     data.bags[7][0, 0] = math.nan
     again = Fitter(new_model(), data, TRAIN, VALIDATION, settings, aem())
     again.load_state_dict(kept)
-    message = r"loss became nan in epoch 2, step \d: features of bag '7' are not finite: extract them again"
+    message = r"attention_logits became nan in epoch 2, step \d: features of bag '7' are not finite: extract them"
     with pytest.raises(FloatingPointError, match=message):
         again.run_epoch()
     tensors, tree = split_state(again.state_dict())
@@ -366,6 +379,53 @@ def test_a_loss_or_gradient_that_overflows_names_its_bags() -> None:
         message = rf"{quantity}.* in epoch 1, step 1: bags '\d+', '\d+', '\d+' and 2 more: lower learning_rate"
         with pytest.raises(FloatingPointError, match=message):
             fitter.run_epoch()
+
+
+def test_attention_that_overflows_is_named_before_the_loss() -> None:
+    model = new_model()
+    model.pooling.scores.score.weight.data.fill_(1e38)
+    fitter = Fitter(model, dataset(), TRAIN, VALIDATION, FitSettings(bags_per_step=5))
+    message = r"attention_logits became (nan|-?inf) in epoch 1, step 1: bags '\d+', '\d+', '\d+' and 2 more: lower"
+    with pytest.raises(FloatingPointError, match=message):
+        fitter.run_epoch()
+
+
+def test_validation_that_is_not_finite_is_named_and_the_epoch_taken_back() -> None:
+    data = dataset()
+    data.bags[30][1, 2] = math.inf
+    fitter = Fitter(new_model(), data, TRAIN, VALIDATION, FitSettings(epochs=2, bags_per_step=8), aem())
+    before, tree = split_state(fitter.state_dict())
+    message = r"^validation of epoch 1: logits became nan: features of bag '30' are not finite: extract them again$"
+    with pytest.raises(FloatingPointError, match=message):
+        fitter.run_epoch()
+    after, tree_after = split_state(fitter.state_dict())
+    assert difference(after, before) == 0.0
+    assert tree_after == tree
+    with pytest.raises(FloatingPointError, match=r"^logits became nan: features of bag '30' are not finite"):
+        predict(fitter.model, data, [5, 30])
+    healthy = new_model()
+    healthy.head.bias.data[1] = math.inf
+    with pytest.raises(FloatingPointError, match=r"^logits became inf: bags '5': lower learning_rate"):
+        predict(healthy, dataset(), [5, 6])
+
+
+def test_a_collapse_is_said_once_and_also_where_the_fit_was_stored() -> None:
+    def new_fitter() -> Fitter:
+        settings = FitSettings(epochs=15, bags_per_step=6, learning_rate=0.02)
+        return Fitter(new_model(), dataset(shift=6.0), TRAIN, VALIDATION, settings, aem(Fixed(1e-6)))
+
+    with pytest.warns(EntropyCollapseWarning, match=r"raise AEM's lambda, 1e-06 now$") as said:
+        fitted(new_fitter())
+    epoch = int(str(said[0].message).split("epoch ")[1].split(",")[0])
+    first = new_fitter()
+    for _ in range(epoch - 1):
+        first.run_epoch()
+    tensors, tree = split_state(first.state_dict())
+    second = new_fitter()
+    second.load_state_dict(join_state(tensors, json.loads(json.dumps(tree))))
+    with pytest.warns(EntropyCollapseWarning, match=rf"at epoch {epoch}, "):
+        second.run_epoch()
+    fitted(second)  # and never again: a warning here would be an error
 
 
 @pytest.mark.parametrize(

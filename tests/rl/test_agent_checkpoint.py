@@ -10,7 +10,8 @@ import pytest
 
 from entroreg import Dual, Scheduled, checkpoint
 from entroreg.agents import SAC, DiscreteSAC
-from entroreg.agents.agent_checkpoint import load_agent, save_agent
+from entroreg.agents.agent_checkpoint import load_agent
+from entroreg.agents.training_checkpoint import TrainingCheckpoint
 from entroreg.schedules import LinearSchedule
 
 FALLING = LinearSchedule(-1.0, -2.0, steps=100)
@@ -29,7 +30,7 @@ def test_the_whole_learned_state_comes_back(
 ) -> None:
     agent = build(SAC, ent_coef=make_ent_coef()).learn(60)
     agent.engine_starts = 77
-    save_agent(agent, tmp_path / "last")
+    TrainingCheckpoint(agent, tmp_path / "last").save()
     other = build(SAC, ent_coef=make_ent_coef(), seed=1)
     load_agent(other, tmp_path / "last")
     assert set(differences(agent, other).values()) == {0.0}
@@ -39,8 +40,8 @@ def test_the_whole_learned_state_comes_back(
 
 
 def test_what_does_not_fit_is_refused(build: Callable[..., Any], tmp_path: Path) -> None:
-    agent = build(SAC)
-    save_agent(agent, tmp_path / "last")
+    agent = build(SAC).learn(1)
+    TrainingCheckpoint(agent, tmp_path / "last").save()
     with pytest.raises(ValueError, match="do not fit this agent"):
         load_agent(build(SAC, policy_kwargs={"net_arch": [8]}), tmp_path / "last")
     with pytest.raises(ValueError, match="holds a SAC, expected a DiscreteSAC"):

@@ -305,10 +305,10 @@ def test_a_reward_that_is_not_finite_stops_the_update(reward: float, pair: Any) 
 
 def test_a_reward_that_is_nan_stops_the_training(build: Build, nan_reward: Any, uncompiled: None) -> None:
     agent = build(SAC, engine="compiled", env=nan_reward(gym.make("Pendulum-v1"), after=30))
-    with pytest.raises(FloatingPointError, match=r"critic_loss became nan at update \d+: look at the rewards"):
+    with pytest.raises(FloatingPointError, match="reward of environment 0 became nan at environment step 31"):
         agent.learn(200)
     assert agent.engine_status.startswith("compiled in ")
-    assert agent.num_timesteps < 50
+    assert agent.num_timesteps == 31
 
 
 class _Root(FlattenExtractor):
@@ -337,7 +337,7 @@ def test_an_infinite_gradient_of_a_finite_loss_is_named(network: str, twins: Any
 def test_the_eager_path_stops_within_one_update_of_an_infinite_gradient(network: str, twins: Any) -> None:
     pair = twins(lambda: {"policy_kwargs": {"features_extractor_class": _Root}, "learning_rate": 1e-5})
     getattr(pair.eager, network).features_extractor.shift.data.zero_()
-    with pytest.raises((FloatingPointError, ValueError)):
+    with pytest.raises(FloatingPointError, match=rf"{network}_gradient became (-?inf|nan) at update 51"):
         pair.eager.train(2, 32)
 
 

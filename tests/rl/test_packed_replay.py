@@ -196,7 +196,7 @@ def _assert_whole(buffer: Any) -> None:
     """Its arrays are still columns of its one table."""
     assert type(buffer) is PackedReplayBuffer
     for name in ARRAYS:
-        assert np.shares_memory(getattr(buffer, name), buffer._table), name
+        assert np.shares_memory(getattr(buffer, name), buffer.table), name
     buffer.rewards[0] = 123.0
     assert 123.0 in buffer.rows[:, -3]
 
@@ -206,7 +206,7 @@ def test_a_copy_is_whole_and_another(copied: Callable[[Any], Any]) -> None:
     ours, theirs = pair = _buffers(envs=3)
     _add(pair, 15)
     other = copied(ours)
-    assert not np.shares_memory(other._table, ours._table)
+    assert not np.shares_memory(other.table, ours.table)
     _assert_same_batches(other, theirs)
     _add((other, theirs), 12, seed=2)
     _assert_same_batches(other, theirs)
@@ -214,7 +214,7 @@ def test_a_copy_is_whole_and_another(copied: Callable[[Any], Any]) -> None:
     _assert_whole(other)
     assert 123.0 not in ours.rewards
     small = len(pickle.dumps(ours))
-    assert small < 1.5 * ours._table.nbytes + 5000  # the table alone, not its views as well
+    assert small < 1.5 * ours.table.nbytes + 5000  # the table alone, not its views as well
 
 
 def test_reset_and_extend_are_theirs() -> None:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from entroreg import Dual, Fixed, Scheduled
 from entroreg.agents import SAC, SACPopulation
-from entroreg.agents.agent_checkpoint import load_agent, save_agent
+from entroreg.agents.agent_checkpoint import load_agent
+from entroreg.agents.training_checkpoint import TrainingCheckpoint
 
 SMALL: dict[str, Any] = {
     "policy_kwargs": {"net_arch": [32, 32]},
@@ -187,7 +188,7 @@ def test_export(tmp_path: Path, distance: Distance) -> None:
         assert distance(SAC.load(path), member) == 0.0
         # A view is saved with its whole storage: that of all members.
         assert path.stat().st_size < 1.05 * (tmp_path / "alone.zip").stat().st_size
-        save_agent(member, tmp_path / "checkpoint")
+        TrainingCheckpoint(member, tmp_path / "checkpoint").save()
         loaded = alone(1)
         load_agent(loaded, tmp_path / "checkpoint")
         assert distance(loaded, member) == 0.0
@@ -291,7 +292,7 @@ def test_counts_that_were_made_to_differ_are_refused() -> None:
 def test_nan_names_the_seed_and_the_quantity(nan_reward: type[gym.Wrapper]) -> None:
     envs = [gym.make("Pendulum-v1"), nan_reward(gym.make("Pendulum-v1"))]
     ours = population([3, 8], env=functools.partial(next, iter(envs)))
-    with pytest.raises(FloatingPointError, match=r"member 1 \(seed 8\): critic_loss became nan"):
+    with pytest.raises(FloatingPointError, match=r"member 1 \(seed 8\): reward of environment 0 became nan"):
         ours.learn(200)
 
 

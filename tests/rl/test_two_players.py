@@ -345,13 +345,10 @@ def test_nan_rewards_stop_the_training() -> None:
     agent = TwoPlayers(
         lambda: Broken(gym.make(TASK)), GammaCurriculum(1.0), forces=FORCES, protagonist=SMALL, seed=0
     )
-    with pytest.raises(FloatingPointError, match="the discounted returns of an iteration must be finite, got"):
+    with pytest.raises(
+        FloatingPointError, match="adversary: reward of environment 0 became nan at environment step 1"
+    ):
         agent.learn(2_000)
-    early = replace(SMALL, learning_starts=1)
-    with pytest.raises(FloatingPointError, match="became nan"):
-        RARL(lambda: Broken(gym.make(TASK)), early, forces=FORCES).learn(2_000)
-    with pytest.raises(FloatingPointError, match="must be finite, got"):
-        RARL(lambda: Broken(gym.make(TASK)), replace(SMALL, learning_starts=900), forces=FORCES).learn(2_000)
 
 
 def test_a_temperature_that_is_not_observed_is_refused() -> None:

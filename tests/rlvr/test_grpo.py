@@ -21,7 +21,7 @@ from entroreg.agents.rlvr.evaluation import pass_at_k
 from entroreg.agents.rlvr.grpo import GRPO, GRPOSettings, group_advantages
 from entroreg.agents.rlvr.policy import new_policy, training_rows
 from entroreg.agents.rlvr.transformer import CharTransformer
-from entroreg.agents.rlvr.warm_up import WarmUpFailedError, warm_up
+from entroreg.agents.rlvr.warm_up import WarmingUp, WarmUpFailedError, warm_up
 from entroreg.benchmarks.rlvr.options import ControlName
 from entroreg.policy_gradient import ControlledClipCov, PPOClip
 from entroreg.state_tree import join_state, split_state
@@ -35,7 +35,7 @@ def _warmed() -> CharTransformer:
     torch.manual_seed(0)
     context = TASK.prompt_length + TASK.answer_length - 1
     model = CharTransformer(len(CHARACTERS), context, width=32, layers=2, heads=2)
-    assert warm_up(model, TASK, until=0.3, seed=0) is not None
+    assert warm_up(WarmingUp(model, TASK, seed=0), until=0.3) is not None
     return model
 
 
@@ -153,11 +153,11 @@ def test_it_learns_and_spends_its_entropy() -> None:
 @pytest.mark.parametrize(
     ("factor", "message"),
     [
-        (lambda log_probs: log_probs.sum() * torch.inf, "the loss of step 1 is -inf"),
+        (lambda log_probs: log_probs.sum() * torch.inf, "loss became -inf at step 1: lower the learning rate"),
         # The square root of 0 is 0, its gradient infinite.
         (
             lambda log_probs: (log_probs - log_probs.detach()).sum().sqrt(),
-            "the gradient norm of step 1 is (inf|nan)",
+            "gradient norm became (inf|nan) at step 1",
         ),
     ],
 )
@@ -172,8 +172,10 @@ def test_what_is_not_finite_stops_before_the_weights(factor: Callable[..., Any],
 
 def test_a_warm_up_that_fails_says_how_far_it_came() -> None:
     with pytest.raises(WarmUpFailedError, match=r"must reach an accuracy of 0\.99, got 0\.\d+ after 25 steps"):
-        warm_up(new_policy(TASK, 0), TASK, until=0.99, seed=0, most_steps=25)
-    assert warm_up(new_policy(TASK, 0), TASK, until=0.99, seed=0, stop=lambda: True) is None
+        warm_up(WarmingUp(new_policy(TASK, 0), TASK, seed=0), until=0.99, most_steps=25)
+    begun = WarmingUp(new_policy(TASK, 0), TASK, seed=0)
+    assert warm_up(begun, until=0.99, after_step=lambda: False) is None
+    assert begun.steps == 1
 
 
 @pytest.mark.parametrize(

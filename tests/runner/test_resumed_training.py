@@ -35,10 +35,6 @@ def _stop_after(asks: int) -> StopFlag:
     return cast(StopFlag, stop)
 
 
-def _out(tmp_path: Path) -> list[str]:
-    return ["--out", str(tmp_path / "runs")]
-
-
 def _resumed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], Path]:
     """Go on with a run of tmp_path/runs that was stopped, once its folder lies elsewhere."""
     assert not (folder / "result.json").exists()
@@ -124,17 +120,17 @@ def test_an_adversarial_training_goes_on(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_what_cannot_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--env", "InvertedPendulum-v5", "--steps", "110", "--net", "8", "--eval-episodes", "1"]
-    assert main(["train", "sac", *flags, "--engine", "eager", *_out(tmp_path)]) == 0
-    (result,) = tmp_path.rglob("result.json")
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for name, config in {"other": '{"kind": "mil", "data": 1}', "unknown": '{"kind": "ppo"}'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
     (tmp_path / "nothing").mkdir()
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"kind": "mil", "data": 1}')
-    capsys.readouterr()
+    result = tmp_path / "result.json"
+    result.write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     refused: dict[Path, Callable[[Path], str]] = {
-        result.parent: lambda at: (
-            f"{at} must be a run that can go on, one of mil, distill, qarl, rarl, got sac: train"
+        tmp_path / "unknown": lambda at: (
+            f"{at} must be a run that can go on, one of mil, distill, rlvr, sac, discrete-sac, qarl, rarl, got ppo"
+            ": train it again"
         ),
         tmp_path / "nothing": lambda at: f"{at} must be a run folder with config.json, got: [Errno 2] No such file",
         tmp_path / "none": lambda at: f"{at} must be a folder of results, got none: give the --out folder",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from entroreg import _checks
 from entroreg.vision.distillation.attacks import attacked, frozen
@@ -17,6 +18,7 @@ from entroreg.vision.distillation.balance import Balance
 from entroreg.vision.distillation.methods import METHODS, Step
 from entroreg.vision.distillation.schedules import attack_share, learning_rate, milestone_factor
 from entroreg.vision.distillation.settings import DistillationSettings
+from entroreg.vision.distillation.step_check import StepCheck
 from entroreg.vision.distillation.teachers import Teacher, require_teachers
 from entroreg.vision.images.data import ImageSet, as_float
 
@@ -75,6 +77,7 @@ class Trainer:
         self.step = 0
         self._sums: dict[str, Tensor] = {}  # of the metrics since the last row
         self._count = 0
+        self._check = StepCheck(at_once=self.device.type == "cpu")
         with self._autocast():
             require_teachers(self.teachers, self._floating(self._images[: settings.batch]), images.classes)
 
@@ -95,7 +98,8 @@ class Trainer:
             learning_rate and eps.
 
         Raises:
-            FloatingPointError: the loss is not finite.
+            FloatingPointError: the loss or the gradient of a step is not finite; on a CPU before the weights are
+                touched, on a GPU before the next row or state is returned.
         """
         order, epoch = None, -1
         while not self.finished:
@@ -111,7 +115,8 @@ class Trainer:
                 return
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that the steps change."""
+        """Return a copy of all that the steps change; FloatingPointError where a step was not finite."""
+        self._check.read()
         return copy.deepcopy(
             {
                 "student": self.student.state_dict(),
@@ -152,6 +157,8 @@ class Trainer:
         loss, metrics = self.balance.combined(losses)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        norm = get_total_norm([p.grad for p in self.student.parameters() if p.grad is not None])
+        self._check.add(self.step + 1, loss, norm)  # on a CPU this stops before the weights are touched
         self._optimizer.step()
         for name, value in {"loss": loss.detach(), **metrics}.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.to(self.device, torch.float64)
@@ -184,11 +191,8 @@ class Trainer:
     def _row(self) -> dict[str, float]:
         """Return the means since the last row, in one transfer from the device."""
         means = (torch.stack(list(self._sums.values())) / self._count).tolist()
+        self._check.read()
         row = dict(zip(self._sums, means, strict=True))
-        if not np.isfinite(row["loss"]):
-            raise FloatingPointError(
-                f"the loss must be finite, got {row['loss']} before step {self.step}: lower the learning rate"
-            )
         self._sums, self._count = {}, 0
         last = self.step - 1
         return row | {
@@ -235,7 +239,7 @@ def train(
 
     Raises:
         ValueError: as `Trainer`.
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: as `Trainer.run`.
 
     Example:
         >>> from entroreg.vision.distillation.attacks import Attack

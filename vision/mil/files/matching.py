@@ -22,9 +22,13 @@ def find_slides(path: Path) -> dict[str, FeatureSlide]:
     """
     endings = H5_ENDINGS + TORCH_ENDINGS
     files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings)
-    if not files or not path.exists():
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings)
+        found = bool(files) and path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise DataError(f"{path} must be a folder or a file that can be read, got: {error}") from error
+    if not found:
         raise DataError(f"{path} must be a folder with {', '.join(endings)} files or one of them, got none")
     slides: dict[str, FeatureSlide] = {}
     for slide in (slide for file in files for slide in read_slides(file)):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from entroreg import _checks
+from entroreg.guards import CollapseWatch
 from entroreg.vision.data.errors import DataError
 from entroreg.vision.mil.attention_entropy import AttentionEntropy
 from entroreg.vision.mil.dataset import BagDataset
@@ -23,7 +24,9 @@ from entroreg.vision.mil.fitting.trainer import Trainer
 from entroreg.vision.mil.fitting.training_bags import TrainingBags
 from entroreg.vision.mil.models import MILModel
 
-_KEYS = ("settings", "epoch", "trainer", "selection")
+_KEYS = ("settings", "epoch", "trainer", "selection", "watch")
+_COLLAPSED = 0.1  # of log N: of a thousand instances two have it all
+_COLLAPSED_EPOCHS = 5
 
 
 class Fitter:
@@ -77,6 +80,8 @@ class Fitter:
         self._reader = reader or reader_for(dataset, next(model.parameters()).device)
         bags = TrainingBags(dataset, fold_train, self._reader, settings, self._processes)
         self._trainer = Trainer(model, bags, settings, aem, self._processes)
+        self._aem = aem
+        self._watch = CollapseWatch("attention entropy", "of log N", _COLLAPSED_EPOCHS)
         self.epoch = 0
         self.selection = Selection()
 
@@ -95,7 +100,8 @@ class Fitter:
         """Train an epoch, evaluate the validation bags, and return a row of numbers.
 
         Args:
-            stop: asked after every step; a stop takes back what the epoch did, so that it can be saved and go on.
+            stop: asked after every step and before every batch of validation bags; a stop takes back what the
+                epoch did, so that it can be saved and go on.
 
         Returns:
             ``epoch`` (from 1), ``step``, ``best_epoch``, and by name ``train/...`` and ``validation/...``: losses,
@@ -103,25 +109,31 @@ class Fitter:
             None if stopped.
 
         Raises:
-            FloatingPointError: a loss or a gradient is not finite; the epoch is taken back.
+            FloatingPointError: attention, a loss, a gradient or a validation bag's logits are not finite; the epoch
+                is taken back.
             RuntimeError: the fit is done.
+
+        Warns:
+            EntropyCollapseWarning: attention has stayed on next to nothing, H / log N below 0.1, for five epochs.
         """
         if self.done:
             raise RuntimeError(f"the fit is done after {self.epoch} epochs: make a new Fitter to train longer")
         before = self._trainer.state_dict()
         try:
             trained = self._trainer.train(self.epoch, stop)
+            validated = None if trained is None else self._validate(stop)
         except FloatingPointError:
             self._trainer.load_state_dict(before)
             raise
-        if trained is None:
+        if trained is None or validated is None:
             self._trainer.load_state_dict(before)
             return None
         self.epoch += 1
-        validated, score = self._validate()
+        metrics, score = validated
         self.selection.consider(self.epoch, score, self.model)
+        self._watch_attention(trained)
         counts = {"epoch": self.epoch, "step": self._trainer.step, "best_epoch": self.selection.epoch}
-        return {**counts, **trained, **validated}
+        return {**counts, **trained, **metrics}
 
     def load_best(self) -> None:
         """Give the model the weights of the epoch that is kept."""
@@ -134,6 +146,7 @@ class Fitter:
             "epoch": self.epoch,
             "trainer": self._trainer.state_dict(),
             "selection": self.selection.state_dict(),
+            "watch": self._watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -147,16 +160,32 @@ class Fitter:
             raise ValueError(f"state must be of a fit with {asdict(self.settings)}, got {state['settings']}")
         self._trainer.load_state_dict(state["trainer"])
         self.selection.load_state_dict(state["selection"])
+        self._watch.load_state_dict(state["watch"])
         self.epoch = int(state["epoch"])
 
-    def _validate(self) -> tuple[dict[str, Any], float | None]:
-        """Return the metrics of the validation bags, and the score to select by; nothing where there are none."""
+    def _watch_attention(self, row: Mapping[str, Any]) -> None:
+        share = row.get("train/attention_entropy_share")
+        if share is None or self._processes.rank:  # the first process speaks
+            return
+        remedy = "give an AttentionEntropy (AEM)"
+        if self._aem is not None:
+            remedy = f"raise AEM's lambda, {row['train/lambda']:.3g} now"
+        advice = f"if more than one instance of a bag matters, {remedy}"
+        self._watch.update(share, floor=_COLLAPSED, at=f"epoch {self.epoch}", advice=advice)
+
+    def _validate(self, stop: Callable[[], bool]) -> tuple[dict[str, Any], float | None] | None:
+        """Return the metrics of the validation bags, where there are any, and the score; None if stopped."""
         if not self._validation:
             return {}, None
-        amp, processes = self.settings.amp, self._processes
-        found = predict(
-            self.model, self._dataset, self._validation, reader=self._reader, amp=amp, processes=processes
-        )
+        amp, processes, reader = self.settings.amp, self._processes, self._reader
+        try:
+            found = predict(
+                self.model, self._dataset, self._validation, reader=reader, amp=amp, processes=processes, stop=stop
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"validation of epoch {self.epoch + 1}: {error}") from error
+        if processes.any(stop()):
+            return None
         labels = [self._dataset.labels[index] for index in self._validation]
         metrics = bag_metrics(found.probs, labels, self._dataset.classes).values
         row = {"loss": float(torch.nn.functional.cross_entropy(found.logits, torch.tensor(labels))), **metrics}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from entroreg.vision.mil.bags import Bags
 from entroreg.vision.mil.dataset import BagDataset
 from entroreg.vision.mil.fitting.attention_log import AttentionLog
 from entroreg.vision.mil.fitting.batching import Indices, evaluation_batches
+from entroreg.vision.mil.fitting.culprits import culprits_among
 from entroreg.vision.mil.fitting.distributed import Processes
 from entroreg.vision.mil.fitting.reading import BagReader, read_ahead, reader_for
 from entroreg.vision.mil.models import MILModel
@@ -50,6 +51,7 @@ def predict(
     reader: BagReader | None = None,
     amp: bool = False,
     processes: Processes | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Predictions:
     """Return a model's predictions of bags; its mode and its gradients are afterwards as before.
 
@@ -60,6 +62,10 @@ def predict(
         reader: of the data set on the model's device; made if left out.
         amp: whether to run the model in bfloat16 autocast.
         processes: that share the work, and each have all predictions.
+        stop: asked before each batch; once it is True in any process, what is returned is incomplete.
+
+    Raises:
+        FloatingPointError: the logits of a bag are not finite.
 
     Example:
         >>> from entroreg.vision.mil import BagsInMemory, MeanPooling
@@ -76,18 +82,30 @@ def predict(
     logits: list[Tensor] = []
     with evaluating(model):
         for bags in _batches(reader, wanted[own], np.asarray(dataset.sizes)[wanted[own]]):
+            if stop():
+                break
             output = run_model(model, bags, amp=amp)
             logits.append(output.logits)
             log.add(output, bags)
     table = torch.zeros(len(wanted), model.classes + 3)
     if logits:
+        own = own[: sum(map(len, logits))]  # all of them, unless stopped
         table[own, : model.classes] = torch.cat(logits).float().cpu()
     if (entropies := log.entropies()) is not None:
         table[own, model.classes : -1] = entropies.T.cpu()
         table[own, -1] = 1.0  # a process without bags does not know whether there is attention
     processes.sum(table)  # each has filled its own rows, and x + 0 is x to the last bit
+    _require_finite_logits(table[:, : model.classes], dataset, wanted)
     attended = bool(table[:, -1].all())
     return Predictions(table[:, : model.classes], table[:, model.classes : -1].T if attended else None)
+
+
+def _require_finite_logits(logits: Tensor, dataset: BagDataset, indices: Indices) -> None:
+    bad = ~logits.isfinite().all(dim=1)
+    if bool(bad.any()):
+        place = int(bad.nonzero()[0])
+        found = logits[place][~logits[place].isfinite()][0]
+        raise FloatingPointError(f"logits became {float(found)}: {culprits_among(dataset, [int(indices[place])])}")
 
 
 def run_model(model: MILModel, bags: Bags, *, amp: bool) -> MILOutput:

@@ -22,6 +22,7 @@ from entroreg.vision.mil.fitting.settings import FitSettings
 from entroreg.vision.mil.fitting.streams import model_randomness
 from entroreg.vision.mil.fitting.training_bags import TrainingBags, TrainingBatch
 from entroreg.vision.mil.models import MILModel
+from entroreg.vision.mil.output import MILOutput
 
 _KEYS = ("model", "optimizer", "aem", "step")
 
@@ -103,7 +104,7 @@ class Trainer:
         attention = AttentionLog()
         self.model.train()
         # float64 for every model, so that a process without bags sends what the others send
-        totals, seen = torch.zeros(3, dtype=torch.float64, device=self._device), []
+        totals, seen = torch.zeros(4, dtype=torch.float64, device=self._device), []
         with model_randomness(self._settings.seed, epoch, self._processes.rank, self._device):
             for part in self._bags.epoch(epoch):
                 totals = totals + self._backward(part, attention)
@@ -117,9 +118,9 @@ class Trainer:
         return self._row(log, attention)
 
     def _backward(self, part: TrainingBatch, attention: AttentionLog) -> Tensor:
-        """Add a batch's gradient, and return (loss, AEM's loss, mean entropy) as its parts of the step's."""
+        """Add a batch's gradient, and return (attention, loss, AEM's loss, entropy) as its parts of the step's."""
         if part.bags is None:
-            return torch.zeros(3, dtype=torch.float64, device=self._device)
+            return torch.zeros(4, dtype=torch.float64, device=self._device)
         output = run_model(self.model, part.bags, amp=self._settings.amp)
         attention.add(output, part.bags)
         step_bags = part.batch.step_bags
@@ -127,25 +128,26 @@ class Trainer:
         if self._class_weights is not None:
             losses = losses * self._class_weights[part.labels].to(self._device, losses.dtype, non_blocking=True)
         loss = losses.sum() / step_bags
+        checked = _checked_attention(output, loss)
         if self.aem is None:
             loss.backward()  # type: ignore[no-untyped-call]
-            return torch.nn.functional.pad(loss.detach().reshape(1), (0, 2))
+            return torch.nn.functional.pad(torch.stack([checked, loss.detach()]), (0, 2))
         regularised = self.aem(output, part.bags)
         share = len(part.bags) / step_bags
         aem_loss = regularised.loss * share
         (loss + aem_loss).backward()  # type: ignore[no-untyped-call]
-        return torch.stack([loss.detach(), aem_loss.detach(), regularised.entropy * share])
+        return torch.stack([checked, loss.detach(), aem_loss.detach(), regularised.entropy * share])
 
     def _end_step(self, totals: Tensor, seen: list[Indices], log: EpochLog) -> None:
         self._processes.sum_gradients(self._parameters)
         norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        log.add(totals[0], totals[1], norm, seen)  # on a CPU this stops before the weights are touched
+        log.add(totals[:3], norm, seen)  # on a CPU this stops before the weights are touched
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate(self.step)
         self._optimizer.step()
         self._optimizer.zero_grad()
         if self.aem is not None:
-            self.aem.update(self._processes.sum(totals[2].clone()))
+            self.aem.update(self._processes.sum(totals[3].clone()))
         self.step += 1
 
     def _row(self, log: EpochLog, attention: AttentionLog) -> dict[str, Any]:
@@ -157,3 +159,10 @@ class Trainer:
         if count:
             row |= {"train/attention_entropy": entropy / count, "train/attention_entropy_share": share / count}
         return row
+
+
+def _checked_attention(output: MILOutput, like: Tensor) -> Tensor:
+    """Return a number that is NaN or infinite where a batch's attention is; 0 for a model without any."""
+    # Logits of instances that are left out are -inf: their largest is finite nevertheless.
+    found = output.attention_logits if output.attention_logits is not None else output.attention_entropy
+    return torch.zeros_like(like) if found is None else found.detach().amax().to(like.dtype)

@@ -7,11 +7,11 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from entroreg.vision.mil.bags import Bags
 from entroreg.vision.mil.dataset import BagDataset
 from entroreg.vision.mil.fitting.batching import Batch, Indices, drawn_rows, epoch_batches
+from entroreg.vision.mil.fitting.culprits import culprits_among
 from entroreg.vision.mil.fitting.distributed import Processes
 from entroreg.vision.mil.fitting.reading import BagReader, read_ahead
 from entroreg.vision.mil.fitting.settings import FitSettings
@@ -76,13 +76,7 @@ class TrainingBags:
         Args:
             places: of the bags in the list of training bags.
         """
-        indices = self.indices[places].tolist()
-        names = [repr(self._dataset.names[index]) for index in indices]
-        for index, name in zip(indices, names, strict=True):
-            if not bool(torch.isfinite(self._dataset.features(index)).all()):
-                return f"features of bag {name} are not finite: extract them again"
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return f"bags {', '.join(names[:3])}{more}: lower learning_rate, or scale the features"
+        return culprits_among(self._dataset, self.indices[places].tolist())
 
     def _read(self, batch: Batch, generator: np.random.Generator) -> TrainingBatch:
         # Every process draws for all bags of the batch, so that the draws do not depend on how many share it.

@@ -1,0 +1,157 @@
+"""An agent's training as it is written into its run folder, from the first step or from a checkpoint on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+
+from entroreg.agents import SAC, DiscreteSAC, ResumableTraining
+from entroreg.agents.agent_checkpoint import load_agent
+from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.monitor import EpisodeRecorder
+from entroreg.benchmarks.options import RunOptions
+from entroreg.benchmarks.row_file import METRICS, RowFile
+from entroreg.benchmarks.run_folder import CHECKPOINT
+from entroreg.checkpoint import load_checkpoint
+from entroreg.envs.saving import WithinEpisodeError
+
+
+class Recording:
+    """A training on its way into a folder.
+
+    Args:
+        agent: that is trained.
+        folder: of the run.
+        run: how often is saved, and how many checkpoints are kept.
+        rows: of the episodes.
+        begin: checkpoint that it goes on from, with its notes; None at the beginning.
+        stop: asked between rollouts; True saves and ends.
+
+    Attributes:
+        rows: a row for each episode so far.
+        callbacks: to train with.
+    """
+
+    def __init__(
+        self,
+        agent: SAC | DiscreteSAC,
+        folder: Path,
+        run: RunOptions,
+        rows: RowFile,
+        begin: tuple[Path, dict[str, Any]] | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._agent, self._folder, self._rows = agent, folder, rows
+        self._earlier_seconds = 0.0 if begin is None else begin[1]["seconds"]
+        self._begun = time.perf_counter()
+        self.rows: list[dict[str, Any]] = rows.rows
+        self._resumable = ResumableTraining(
+            folder / CHECKPOINT,
+            run.checkpoint_every,
+            keep=run.keep,
+            resume_from=None if begin is None else begin[0],
+            stop=stop,
+            notes=self._notes,
+        )
+        # After a stop the step that was under way is done again, and so is its row, which no checkpoint counts.
+        self.callbacks: list[BaseCallback] = [self._resumable, EpisodeRecorder(rows)]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the training was left before its end."""
+        return self._resumable.stopping
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before a stop included."""
+        return self._earlier_seconds + time.perf_counter() - self._begun
+
+    def finish(self) -> None:
+        """Save the trained agent, as a zip and as a checkpoint."""
+        self._agent.logger.dump(self._agent.num_timesteps)  # what is left since the last one
+        self._agent.save(
+            self._folder / "model.zip"
+        )  # first: nobody comes back here once the checkpoint says it is done
+        try:
+            self._resumable.checkpoint.save(self._notes())
+        except WithinEpisodeError:  # whoever goes on takes the last steps again
+            pass
+
+    def _notes(self) -> dict[str, Any]:
+        self._rows.sync()
+        return {"rows": len(self.rows), "seconds": self.seconds}
+
+
+@contextmanager
+def recording(
+    agent: SAC | DiscreteSAC, run: RunOptions, folder: Path, begin: Path | None, stop: Callable[[], bool]
+) -> Iterator[Recording]:
+    """Log an agent's training into its run folder inside the block.
+
+    Args:
+        agent: to be trained inside the block.
+        run: of the agent.
+        folder: of the run.
+        begin: checkpoint that it goes on from, or None.
+        stop: asked between rollouts.
+
+    Yields:
+        The recording.
+    """
+    agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb"))]))
+    notes = None if begin is None else (begin, notes_of(begin))
+    try:
+        with RowFile(folder / METRICS, kept=0 if notes is None else notes[1]["rows"]) as rows:
+            yield Recording(agent, folder, run, rows, notes, stop)
+    finally:
+        agent.logger.close()
+
+
+def trained_before(agent: SAC | DiscreteSAC, folder: Path, steps: int) -> tuple[list[dict[str, Any]], float] | None:
+    """Load an agent whose training was finished before the run was stopped.
+
+    Args:
+        agent: as it was built; it gets what it had learned.
+        folder: of the run.
+        steps: that its training has.
+
+    Returns:
+        The rows of its episodes and the seconds of training; None where it was not finished, or not begun.
+    """
+    checkpoint = folder / CHECKPOINT
+    found = steps_of(checkpoint)
+    if found is None or found < steps:  # more where a rollout has several steps
+        return None
+    load_agent(agent, checkpoint)
+    notes = notes_of(checkpoint)
+    with RowFile(folder / METRICS, kept=notes["rows"]) as rows:
+        return rows.rows, notes["seconds"]
+
+
+def steps_of(checkpoint: Path) -> int | None:
+    """Return the environment steps of a checkpoint, None where there is none."""
+    try:
+        return int(load_checkpoint(checkpoint)[1]["num_timesteps"])
+    except FileNotFoundError:
+        return None
+
+
+def notes_of(checkpoint: Path) -> dict[str, Any]:
+    """Return what a recording noted in a checkpoint.
+
+    Raises:
+        UserError: it is of an entroreg that saved no training, only what was learned.
+    """
+    metadata = load_checkpoint(checkpoint)[1]
+    if "training" not in metadata:
+        raise UserError(
+            f"{checkpoint} holds an agent for prediction only, of an earlier entroreg: evaluate it, or begin "
+            "anew with --overwrite"
+        )
+    return dict(metadata["notes"])

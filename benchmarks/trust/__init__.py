@@ -1,0 +1,1 @@
+"""Trainings that are killed again and again, and what a checkpoint costs."""

@@ -1,0 +1,72 @@
+"""Bad command lines: a working line of each verb with one thing wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bad_values import HUGE, bad_values
+from command_walk import Flag, verbs
+from good_ground import FEATURES, LINES
+
+_OTHER_LINES = {
+    ("train mil", "labels"): FEATURES,
+    ("eval", "slides"): "eval goods/runs/slides --heatmap",
+    ("bench run", "address"): "bench run overhead --out out --executor ray",
+    ("bench run", "partition"): "bench run overhead --out out --executor slurm",
+    ("bench run", "minutes"): "bench run overhead --out out --executor slurm",
+    ("resume", "address"): "resume goods/bench --executor ray",
+    ("resume", "partition"): "resume goods/bench --executor slurm",
+    ("resume", "minutes"): "resume goods/bench --executor slurm",
+    **{
+        ("eval", name): "eval goods/runs/qarl --robust rrls-2 --episodes 1 --points 2"
+        for name in ("robust", "points", "physics", "adversary_steps")
+    },
+    ("eval", "force"): "eval goods/runs/qarl --robust rrls-2 --episodes 1 --points 2 --adversary-steps 10",
+}
+"""Where a flag means nothing in the verb's own line."""
+
+
+class Case(NamedTuple):
+    """A bad command line."""
+
+    verb: str
+    """Such as ``train sac``."""
+    about: str
+    """What is wrong: a flag, or a word."""
+    arguments: tuple[str, ...]
+    """Without the program's name."""
+    prepare: Callable[[Path], None] | None = None
+    """What makes the files that it names in its folder."""
+
+
+def flag_cases() -> Iterator[Case]:
+    """Yield for every flag of every verb the values that are wrong for it."""
+    for verb, flags in verbs().items():
+        for flag in flags:
+            for value in bad_values(verb, flag):
+                yield Case(verb, flag.name, with_value(verb, flag, value))
+
+
+def with_value(verb: str, flag: Flag, value: str) -> tuple[str, ...]:
+    """Return the verb's line with another value of a flag."""
+    words = _OTHER_LINES.get((verb, flag.name), LINES[verb]).split()
+    if flag.positional:
+        at = len(verb.split()) + [found.name for found in verbs()[verb] if found.positional].index(flag.name)
+        return (*words[:at], value, *words[at + 1 :])
+    (word,) = flag.words
+    if word in words:
+        at = words.index(word)
+        end = next((later for later in range(at + 1, len(words)) if words[later].startswith("--")), len(words))
+        words = words[:at] + words[end:]
+    return (*words, word, value)
+
+
+def all_cases() -> list[Case]:
+    """Return every case, each command line once."""
+    return list(dict.fromkeys(flag_cases()))
+
+
+def sample(count: int) -> list[Case]:
+    return all_cases()[:count]

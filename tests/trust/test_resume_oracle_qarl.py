@@ -1,0 +1,210 @@
+"""An adversarial training goes on exactly from each of its checkpoints, and needs every field of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from run_history import Power, Run, Saved, compare, history, power
+
+from entroreg import GammaCurriculum
+from entroreg.agents.adversarial import PlayerSettings, TwoPlayers
+from entroreg.benchmarks.robust import training
+from entroreg.benchmarks.robust.building import build_training
+from entroreg.benchmarks.robust.options import (
+    AdversaryOptions,
+    CurriculumOptions,
+    PlayerOptions,
+    RunOptions,
+    TrainQARL,
+)
+from entroreg.benchmarks.signals import StopFlag
+from entroreg.envs import Forces
+
+FLOOR = 3.0  # the curriculum moves and is held back
+TELLING = 9  # a checkpoint all of whose fields matter
+OPTIONS = TrainQARL(
+    RunOptions(
+        "InvertedPendulum-v5",
+        steps=400,
+        seed=2,
+        eval_episodes=1,
+        checkpoint_every=1,
+        keep=99,
+        device="cpu",
+        engine="auto",
+    ),
+    PlayerOptions(
+        learning_rate=1e-2, batch_size=8, buffer_size=90, learning_starts=30, train_freq=2, net=(4,), episodes=4
+    ),
+    AdversaryOptions(force=2.0),
+    CurriculumOptions(return_floor=FLOOR),
+)
+
+
+def _train(folder: Path, resume: bool, stop: Callable[[], bool]) -> bool:
+    options = replace(OPTIONS, run=replace(OPTIONS.run, resume=resume))
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the curriculum has not moved")
+        patch.setattr(training, "plot_curriculum", lambda *_: None)
+        return training.train(options, folder, cast(StopFlag, stop)) is not None
+
+
+RUN = Run("qarl", Path(__file__), _train, ("metrics.jsonl",))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("qarl") / "whole"
+    assert RUN.train(folder, False, lambda: False)
+    return folder
+
+
+def _states(past: list[Saved]) -> list[Any]:
+    return [saved.content["state"] for saved in past]
+
+
+def test_the_undisturbed_run_is_one_that_can_tell(whole: Path) -> None:
+    telling = _states(history(whole))[TELLING]
+    assert telling["iterations"] == TELLING + 1
+    curriculum = telling["curriculum"]
+    assert curriculum["pairs"], "some pairs must wait"
+    assert curriculum["shape"] != 50.0, "the curriculum must have moved"
+    assert curriculum["held_back"] == 1, "and it must have been held back"
+    for player in ("protagonist", "adversary"):
+        memory = telling[player]["memory"]
+        assert memory["full"], "the memory must have come round"
+        assert memory["pos"]
+    assert _states(history(whole))[-1]["curriculum"]["updates"] > curriculum["updates"]
+
+
+def test_a_run_stopped_again_and_again_is_the_undisturbed_one(whole: Path, tmp_path: Path) -> None:
+    # It asks twice before the first iteration, once where it goes on, and after each. So it stops after the second
+    # one, after the next, after some more, and in the evaluation at the end.
+    found = RUN.stopped_again_and_again(tmp_path / "stopped", (3, 1, 5, 9))
+    compared = compare([*history(whole), RUN.outcome(whole)], found)
+    print(compared.line("qarl, stopped"))
+    assert compared.differing == {}
+
+
+@pytest.mark.parametrize("number", [1, TELLING])
+def test_it_goes_on_from_a_checkpoint(number: int, whole: Path, tmp_path: Path) -> None:
+    past = history(whole)
+    go_on = RUN.go_on_in_a_fresh_process if number == TELLING else RUN.go_on
+    compared = compare(RUN.after(past, number, whole), go_on(whole, past[number], tmp_path / "run"))
+    print(compared.line(f"qarl, from checkpoint {number + 1} of {len(past)}"))
+    assert compared.differing == {}
+
+
+@pytest.mark.slow
+def test_it_goes_on_from_every_checkpoint(whole: Path, tmp_path: Path) -> None:
+    past = history(whole)
+    for number, saved in enumerate(past):
+        compared = compare(RUN.after(past, number, whole), RUN.go_on(whole, saved, tmp_path / "run"))
+        print(compared.line(f"qarl, from checkpoint {number + 1} of {len(past)}"))
+        assert compared.differing == {}
+
+
+def _power(whole: Path, folder: Path, every: int = 1) -> Power:
+    build_training(OPTIONS, FLOOR).save(folder / "fresh")
+    fresh = Saved.read(folder / "fresh")
+    fresh.content["arguments"] = {}
+    past = history(whole)
+    judge = RUN.judge(whole, RUN.after(past, TELLING, whole), folder / "run")
+    found = power(past[TELLING], fresh, judge, every)
+    print(found.line(f"qarl, checkpoint {TELLING + 1} of {len(past)}"))
+    return found
+
+
+# The settings of optimisers; a watch that has seen nothing yet; when the engine starts, which nobody has changed; a
+# coefficient that is the episode's temperature has no state.
+SAME = re.compile(r"/param_groups/|/entropy_watch/|/counters/engine_starts$|^state/adversary/controller$")
+# Settings that a fresh training has by default, too; the test below asks of each whether it counts.
+DEFAULT = re.compile(r"^arguments/")
+
+
+def test_the_oracle_fails_without_a_field(whole: Path, tmp_path: Path) -> None:
+    found = _power(whole, tmp_path, every=40)
+    assert len(found.dropped) > 4
+    assert [path for path in found.unnoticed if not DEFAULT.search(path)] == []
+
+
+@pytest.mark.slow
+def test_the_oracle_fails_without_any_field(whole: Path, tmp_path: Path) -> None:
+    found = _power(whole, tmp_path)
+    assert [path for path in found.unnoticed if not DEFAULT.search(path)] == []
+    assert [path for path in found.same if not SAME.search(path)] == []
+
+
+SETTINGS = PlayerSettings(
+    learning_rate=1e-2,
+    buffer_size=50,
+    learning_starts=6,
+    batch_size=4,
+    tau=0.1,
+    gamma=0.9,
+    train_freq=2,
+    gradient_steps=2,
+    net=(4,),
+    ent_coef="auto_0.1",
+    engine="eager",
+    langevin_noise=0.1,
+    device="cpu",
+)
+HERE_THE_SAME = re.compile(r"/device$")  # without a GPU, "auto" is the CPU
+
+
+@pytest.mark.slow
+def test_every_argument_of_a_training_counts(tmp_path: Path) -> None:
+    curriculum = GammaCurriculum(1.5, shape=3.0, target_shape=20.0, rate=10.0, max_kl=0.3, samples=12)
+    forces = Forces({"pole": ("Fx", "Fz")}, 2.0, region=((-0.001, 9.0), (-9.0, 9.0)))
+    agent = TwoPlayers(
+        "InvertedPendulum-v5",
+        curriculum,
+        forces=forces,
+        protagonist=SETTINGS,
+        adversary=SETTINGS,
+        episodes=2,
+        episode_steps=4,
+        scales_force=True,
+        seed=5,
+    ).learn(1, on_iteration=lambda agent: False)
+    agent.learn(1, reset_num_timesteps=False, on_iteration=lambda agent: False)
+    agent.save(tmp_path / "saved")
+    saved, expected = Saved.read(tmp_path / "saved"), _following(agent, tmp_path)
+
+    def judge(changed: Saved) -> str:
+        changed.write(tmp_path / "changed")
+        try:
+            found = _following(TwoPlayers.load(tmp_path / "changed"), tmp_path)
+        except (KeyError, TypeError, ValueError):
+            return "an error"
+        return "a difference" if compare(expected, found).largest > 0.0 else ""
+
+    fresh = Saved({**saved.content, "arguments": {}}, saved.tables)
+    found = power(saved, fresh, judge, only="arguments")
+    print(found.line("qarl, the arguments of a training"))
+    assert found.same == []
+    assert [path for path in found.unnoticed if not HERE_THE_SAME.search(path)] == []
+
+
+def _following(agent: TwoPlayers, folder: Path) -> list[Any]:
+    """Return the states after each of three more iterations."""
+    states = []
+    for _ in range(3):
+        agent.learn(1, reset_num_timesteps=False, on_iteration=lambda agent: False)
+        agent.save(folder / "after")
+        states.append(Saved.read(folder / "after").content["state"])
+    return states
+
+
+if __name__ == "__main__":  # goes on in a folder, in a process of its own
+    sys.exit(not RUN.train(Path(sys.argv[1]), True, lambda: False))
