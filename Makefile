@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types imports unit conformance conformance-compiled bench-small test-slow test-gpu install clean
+.PHONY: help demo test check lint types imports unit conformance conformance-compiled bench-small trust test-slow test-gpu install clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,11 @@ bench-small: $(INSTALLED)  ## every suite at preset small into benchmarks/result
 			benchmarks/results/$$(basename $$folder | tr - _)_small.json; \
 	done; \
 	$(BIN)/entroreg report benchmarks/results --out benchmarks/results/report || code=$$?; exit $$code
+
+trust: $(INSTALLED)  ## kill trainings at 200 random instants, what checkpoints cost, the slow tests of trust
+	code=0; $(BIN)/entroreg bench run trust --preset small --out runs/trust || code=$$?; \
+	$(BIN)/python -m entroreg.benchmarks.trust.verdict runs/trust || code=$$?; \
+	$(BIN)/python -m pytest tests/trust -m slow -rP || code=$$?; exit $$code
 
 test-slow: $(INSTALLED)  ## minutes of training, statistical claims, the wheel
 	$(BIN)/python -m pytest -m slow -rP

@@ -13,14 +13,23 @@ from typing import TYPE_CHECKING, Any
 from entroreg.agents.controller_state import saved_controller_state
 from entroreg.agents.discrete_sac import DiscreteSAC
 from entroreg.agents.population import SACPopulation
-from entroreg.agents.safe_zip import UnsafeZipError
 from entroreg.agents.resumable_training import ResumableTraining
 from entroreg.agents.sac import SAC
+from entroreg.agents.safe_zip import UnsafeZipError
 
 if TYPE_CHECKING:
     from entroreg.agents.adversarial import QARL, RARL
 
-__all__ = ["QARL", "RARL", "SAC", "DiscreteSAC", "ResumableTraining", "SACPopulation", "UnsafeZipError", "saved_controller_state"]
+__all__ = [
+    "QARL",
+    "RARL",
+    "SAC",
+    "DiscreteSAC",
+    "ResumableTraining",
+    "SACPopulation",
+    "UnsafeZipError",
+    "saved_controller_state",
+]
 
 
 def __getattr__(name: str) -> Any:

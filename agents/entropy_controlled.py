@@ -34,7 +34,7 @@ from entroreg.agents.guarding import (
     name_what_is_not_finite,
     require_finite_actions,
     require_finite_learned,
-    require_finite_observations,
+    require_finite_start,
     require_finite_transition,
 )
 from entroreg.agents.safe_zip import read_file
@@ -169,8 +169,7 @@ class EntropyControlled(SafelyLoaded):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._setup_learn(*args, **kwargs)
-        first: Any = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
-        require_finite_observations(first, self.num_timesteps)
+        require_finite_start(self)
         return result
 
     def _sample_action(
@@ -193,10 +192,7 @@ class EntropyControlled(SafelyLoaded):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        normalized = self._vec_normalize_env
-        observations = new_obs if normalized is None else normalized.get_original_obs()
-        rewards = reward if normalized is None else normalized.get_original_reward()
-        require_finite_transition(observations, rewards, dones, infos, self.num_timesteps)
+        require_finite_transition(self, new_obs, reward, dones, infos)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:

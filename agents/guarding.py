@@ -26,44 +26,42 @@ _SIZE = "look at the size of the observations, and scale them"
 Observations = NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
-def require_finite_observations(observations: Observations, step: int, name: str = "observation") -> None:
-    """Refuse observations (n, ...), or a dict of them, with NaN or infinity; the environment is named.
+def require_finite_start(agent: Any) -> None:
+    """Refuse an agent's present observations, which a reset has returned, with NaN or infinity.
 
     Args:
-        observations: of n environments.
-        step: environment steps taken.
-        name: what the message calls them.
+        agent: SAC or DiscreteSAC.
 
     Raises:
-        FloatingPointError: a component is not finite.
+        FloatingPointError: a component is not finite; the environment is named.
     """
-    if isinstance(observations, Mapping):
-        for key, values in observations.items():
-            _require_finite_rows(f"{name} {key!r}", values, step)
-    else:
-        _require_finite_rows(name, observations, step)
+    first = agent._last_obs if agent._vec_normalize_env is None else agent._last_original_obs
+    _require_finite_observations(first, agent.num_timesteps)
 
 
 def require_finite_transition(
+    agent: Any,
     observations: Observations,
     rewards: NDArray[Any],
     dones: NDArray[Any],
     infos: Sequence[Mapping[str, Any]],
-    step: int,
 ) -> None:
     """Refuse what n environments have returned, before any of it is stored.
 
     Args:
-        observations: the next ones, not normalised.
-        rewards: (n,), not normalised.
+        agent: SAC or DiscreteSAC.
+        observations: the next ones (n, ...), or a dict of them.
+        rewards: (n,).
         dones: (n,).
         infos: n, with the last observations of the episodes that have ended.
-        step: environment steps taken.
 
     Raises:
         FloatingPointError: a number is not finite.
     """
-    require_finite_observations(observations, step)
+    step, normalized = agent.num_timesteps, agent._vec_normalize_env
+    if normalized is not None:  # which clips, so that infinity would not be seen
+        observations, rewards = normalized.get_original_obs(), normalized.get_original_reward()
+    _require_finite_observations(observations, step)
     _require_finite_rows("reward", rewards, step)
     for index, done in enumerate(dones):
         last = infos[index].get("terminal_observation") if done else None
@@ -207,6 +205,14 @@ class EntropyWatch:
         self._collapse.load_state_dict(state["collapse"])
         self._runaway.load_state_dict(state["runaway"])
         self.due = int(state["due"])
+
+
+def _require_finite_observations(observations: Observations, step: int) -> None:
+    if isinstance(observations, Mapping):
+        for key, values in observations.items():
+            _require_finite_rows(f"observation {key!r}", values, step)
+    else:
+        _require_finite_rows("observation", observations, step)
 
 
 def _require_finite_rows(name: str, values: NDArray[Any], step: int, advice: str = _ENVIRONMENT) -> None:

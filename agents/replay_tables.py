@@ -48,8 +48,8 @@ class ReplayTables:
 
     def attributes(self) -> dict[str, Any]:
         """Return what the buffer holds besides rows, by the names of its attributes; the objects themselves."""
-        held = self.buffer.__getstate__()  # without views of rows, and without a HerReplayBuffer's environment
-        return {name: value for name, value in held.items() if name not in _NOT_STATE and not self._has_rows(value)}
+        held = _held(self.buffer).items()
+        return {name: value for name, value in held if name not in _NOT_STATE and not self._has_rows(value)}
 
     def _has_rows(self, value: Any) -> bool:
         return any(
@@ -57,8 +57,14 @@ class ReplayTables:
         )
 
 
+def _held(buffer: ReplayBuffer) -> dict[str, Any]:
+    """Return the attributes, but for views of rows and the environment of a HerReplayBuffer."""
+    held: Any = buffer.__getstate__()
+    return dict(held)
+
+
 def _arrays(buffer: ReplayBuffer) -> Iterator[tuple[str, np.ndarray]]:
-    for name, value in buffer.__getstate__().items():
+    for name, value in _held(buffer).items():
         if isinstance(value, dict):
             yield from ((f"{name}.{_plain(key)}", part) for key, part in value.items() if _has_rows(part, buffer))
         elif _has_rows(value, buffer):

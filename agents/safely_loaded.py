@@ -75,10 +75,10 @@ class SafelyLoaded(OffPolicyAlgorithm):
         """
         if not isinstance(load_path_or_dict, dict):
             load_path_or_dict, _ = read_params(read_members(read_file(load_path_or_dict, "zip")))
-            names = self._get_torch_save_params()[0]
+            names, given = set(self._get_torch_save_params()[0]), set(load_path_or_dict)
+            if not given or given - names or (exact_match and given != names):
+                raise UnsafeZipError(f"the zip has parameters of {sorted(given)}, the agent of {sorted(names)}")
             for name, state in load_path_or_dict.items():
-                if name not in names:
-                    raise UnsafeZipError(f"the zip has parameters of {name[:100]!r}, the agent of {names}")
                 own = recursive_getattr(self, name)
                 if isinstance(own, torch.optim.Optimizer):
                     check_optimizer(state, own)

@@ -32,10 +32,8 @@ class TrainingCheckpoint:
     """
 
     def __init__(self, agent: SAC | DiscreteSAC, folder: str | Path, keep: int = 1) -> None:
-        if not isinstance(agent, SAC | DiscreteSAC):
-            found = f"{type(agent).__module__}.{type(agent).__name__}"
-            raise TypeError(f"agent must be entroreg's SAC or DiscreteSAC, got {found}")
-        if agent.env is None or agent.replay_buffer is None:
+        _require_ours(agent)
+        if agent.env is None:
             raise ValueError("the agent must have an environment to be trained in, got none: use set_env")
         self._agent, self._folder, self._keep = agent, Path(folder), keep
         self._replay: ReplayTables | None = None
@@ -88,6 +86,13 @@ class TrainingCheckpoint:
                 "the agent must be in learn to be saved or loaded, got one that has not begun: pass "
                 "ResumableTraining to learn"
             )
-        if self._replay is None or self._replay.buffer is not self._agent.replay_buffer:
-            self._replay = ReplayTables(self._agent.replay_buffer)
+        buffer: Any = self._agent.replay_buffer
+        if self._replay is None or self._replay.buffer is not buffer:
+            self._replay = ReplayTables(buffer)
         return self._replay
+
+
+def _require_ours(agent: Any) -> None:
+    if not isinstance(agent, SAC | DiscreteSAC):
+        found = f"{type(agent).__module__}.{type(agent).__name__}"
+        raise TypeError(f"agent must be entroreg's SAC or DiscreteSAC, got {found}")

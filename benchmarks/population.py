@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,11 @@ from entroreg.benchmarks.curves import WINDOW
 from entroreg.benchmarks.errors import UserError
 from entroreg.benchmarks.options import TrainSAC, runs_of, to_json
 from entroreg.benchmarks.progress import show_progress
-from entroreg.benchmarks.recording import recording, steps_of, trained_before
+from entroreg.benchmarks.recording import recording, require_as_before, steps_of, trained_before
 from entroreg.benchmarks.run_folder import CHECKPOINT, claimed, require_same_run, set_threads
 from entroreg.benchmarks.signals import StopFlag
 from entroreg.benchmarks.training import MAY_DIFFER, begin_or_go_on, conclude, run_folder
+from entroreg.checkpoint.names import hidden, older_ones
 
 Trained = list[tuple[list[dict[str, float]], float]]
 
@@ -41,16 +45,17 @@ def train_population(options: TrainSAC, stop: StopFlag) -> list[dict[str, Any]] 
     runs = runs_of(options)
     folders = [run_folder(run) for run in runs]
     with ExitStack() as stack:
-        envs = []
+        envs, reason = [], None
         for run in runs:
-            envs.append(make_training_environment(run.run.env)[0])
-            stack.callback(envs[-1].close)
+            env, reason = make_training_environment(run.run.env)
+            envs.append(env)
+            stack.callback(env.close)
         require_trainable(options, envs[0])
         population = build_population(options, envs)
         for run, folder in zip(runs, folders, strict=True):
             stack.enter_context(claimed(folder, overwrite=run.run.overwrite, resume=run.run.resume))
             begin_or_go_on(run, folder)
-        trained = _learn(population, runs, folders, stop)
+        trained = _learn(population, runs, folders, stop, reason)
         if trained is None:
             return None
         results = []
@@ -66,19 +71,26 @@ def train_population(options: TrainSAC, stop: StopFlag) -> list[dict[str, Any]] 
         return results
 
 
-def _learn(population: SACPopulation, runs: list[TrainSAC], folders: list[Path], stop: StopFlag) -> Trained | None:
+def _learn(
+    population: SACPopulation, runs: list[TrainSAC], folders: list[Path], stop: StopFlag, reason: str | None
+) -> Trained | None:
     """Train to the end; return each seed's rows and seconds, or None if stopped before."""
     run = runs[0].run
     before = [trained_before(*one, run.steps) for one in zip(population.members, folders, strict=True)]
     finished = [one for one in before if one is not None]
     if len(finished) == len(before):
         return finished
-    begins = _common_checkpoints(folders)
+    begins = _common_checkpoints(folders, population.seeds)
     stopping = False
     with ExitStack() as stack:
         progress = stack.enter_context(show_progress(f"{len(runs)} x sac on {run.env}", run.steps))
+        if reason is not None:
+            progress.note(
+                "checkpoints are written between episodes, and the seeds go on together only from a step at which "
+                f"each has one: {reason}"
+            )
         recorded = [
-            stack.enter_context(recording(agent, one.run, folder, begin, lambda: stopping))
+            stack.enter_context(recording(agent, one.run, folder, begin, lambda: stopping, population.seeds))
             for agent, one, folder, begin in zip(population.members, runs, folders, begins, strict=True)
         ]
 
@@ -96,19 +108,32 @@ def _learn(population: SACPopulation, runs: list[TrainSAC], folders: list[Path],
         return [(one.rows, one.seconds) for one in recorded]
 
 
-def _common_checkpoints(folders: list[Path]) -> list[Path] | list[None]:
-    """Return a checkpoint of each seed, the newest that are of the same step; Nones where a seed has none.
+def _common_checkpoints(folders: list[Path], seeds: Sequence[int]) -> list[Path] | list[None]:
+    """Return the last checkpoint of each seed, once all are of the same step; Nones where none was saved yet.
 
     A population saves its seeds one after the other, so a crash can leave some of them one checkpoint ahead.
     """
     found = [_checkpoints(folder) for folder in folders]
-    if not all(found):
+    if not all(found) and all(len(one) < 2 for one in found):  # at most the first save of some
         return [None] * len(folders)
     common = set.intersection(*(set(one) for one in found))
     if not common:
-        steps = ", ".join(str(max(one)) for one in found)
+        steps = ", ".join(str(max(one, default="none")) for one in found)
         raise UserError(f"the seeds must have checkpoints of a common step to go on together, got {steps}")
-    return [one[max(common)] for one in found]
+    chosen = [one[max(common)] for one in found]
+    for place in chosen:
+        require_as_before(place, seeds)
+    return [_go_back(folder / CHECKPOINT, place) for folder, place in zip(folders, chosen, strict=True)]
+
+
+def _go_back(last: Path, place: Path) -> Path:
+    """Make an older checkpoint the last one: behind newer ones it would be the first that later saves remove."""
+    for newer in itertools.takewhile(lambda one: one != place, (last, *older_ones(last).values())):
+        if newer.exists():
+            os.rename(newer, hidden(last))
+    if place != last:
+        os.rename(place, last)
+    return last
 
 
 def _checkpoints(folder: Path) -> dict[int, Path]:

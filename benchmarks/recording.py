@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Recording:
         rows: of the episodes.
         begin: checkpoint that it goes on from, with its notes; None at the beginning.
         stop: asked between rollouts; True saves and ends.
+        together: seeds of the population that the agent is trained in; None alone.
 
     Attributes:
         rows: a row for each episode so far.
@@ -46,8 +47,10 @@ class Recording:
         rows: RowFile,
         begin: tuple[Path, dict[str, Any]] | None,
         stop: Callable[[], bool],
+        together: Sequence[int] | None,
     ) -> None:
         self._agent, self._folder, self._rows = agent, folder, rows
+        self._together = None if together is None else list(together)
         self._earlier_seconds = 0.0 if begin is None else begin[1]["seconds"]
         self._begun = time.perf_counter()
         self.rows: list[dict[str, Any]] = rows.rows
@@ -85,12 +88,17 @@ class Recording:
 
     def _notes(self) -> dict[str, Any]:
         self._rows.sync()
-        return {"rows": len(self.rows), "seconds": self.seconds}
+        return {"rows": len(self.rows), "seconds": self.seconds, "together": self._together}
 
 
 @contextmanager
 def recording(
-    agent: SAC | DiscreteSAC, run: RunOptions, folder: Path, begin: Path | None, stop: Callable[[], bool]
+    agent: SAC | DiscreteSAC,
+    run: RunOptions,
+    folder: Path,
+    begin: Path | None,
+    stop: Callable[[], bool],
+    together: Sequence[int] | None = None,
 ) -> Iterator[Recording]:
     """Log an agent's training into its run folder inside the block.
 
@@ -100,15 +108,19 @@ def recording(
         folder: of the run.
         begin: checkpoint that it goes on from, or None.
         stop: asked between rollouts.
+        together: seeds of the population that the agent is trained in; None alone.
 
     Yields:
         The recording.
+
+    Raises:
+        UserError: the checkpoint is of an agent that was trained otherwise.
     """
+    notes = None if begin is None else (begin, require_as_before(begin, together))
     agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb"))]))
-    notes = None if begin is None else (begin, notes_of(begin))
     try:
         with RowFile(folder / METRICS, kept=0 if notes is None else notes[1]["rows"]) as rows:
-            yield Recording(agent, folder, run, rows, notes, stop)
+            yield Recording(agent, folder, run, rows, notes, stop, together)
     finally:
         agent.logger.close()
 
@@ -155,3 +167,28 @@ def notes_of(checkpoint: Path) -> dict[str, Any]:
             "anew with --overwrite"
         )
     return dict(metadata["notes"])
+
+
+def require_as_before(checkpoint: Path, together: Sequence[int] | None) -> dict[str, Any]:
+    """Refuse to go on alone with an agent of a population, or the other way: sums would round otherwise.
+
+    Args:
+        checkpoint: to go on from.
+        together: seeds of the population that the agent is to be trained in; None alone.
+
+    Returns:
+        What was noted in the checkpoint.
+
+    Raises:
+        UserError: it is of an agent that was trained otherwise.
+    """
+    notes = notes_of(checkpoint)
+    before: list[int] | None = notes["together"]
+    if before == (None if together is None else list(together)):
+        return notes
+    if before is None:
+        raise UserError(f"{checkpoint} is of an agent that was trained alone: go on without --population")
+    raise UserError(
+        f"{checkpoint} is of the seeds {', '.join(map(str, before))} trained together: go on with 'entroreg train "
+        f"sac' and its options, --population --seed {before[0]} --seeds {len(before)} --resume"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -32,12 +32,12 @@ class PhaseRecord:
 
 
 class _Recorder(BaseCallback):
-    """Sum discounted rewards and stop after a number of episodes."""
+    """Sum discounted rewards and stop after a number of episodes, or when a stop is asked for."""
 
-    def __init__(self, episodes: int, gamma: float) -> None:
+    def __init__(self, episodes: int, gamma: float, stop: Callable[[], bool]) -> None:
         super().__init__()
         self.record = PhaseRecord()
-        self._episodes, self._gamma = episodes, gamma
+        self._episodes, self._gamma, self._stop = episodes, gamma, stop
         self._return, self._discount = 0.0, 1.0
         self._update_began: float | None = None
 
@@ -56,7 +56,7 @@ class _Recorder(BaseCallback):
             self.record.returns.append(self._return)
             self._return, self._discount = 0.0, 1.0
         if len(self.record.returns) < self._episodes:
-            return True
+            return not self._stop()
         # Whoever ends a rollout here loses its last transition, which is how an episode ends: keep it.
         names = ("replay_buffer", "buffer_actions", "new_obs", "rewards", "dones", "infos")
         self.model._store_transition(*(self.locals[name] for name in names))  # type: ignore[attr-defined]
@@ -75,7 +75,12 @@ class _Observed(CallbackList):
 
 
 def play_phase(
-    player: SAC, side: Side, temperatures: Sequence[float], seed: int, callback: BaseCallback | None = None
+    player: SAC,
+    side: Side,
+    temperatures: Sequence[float],
+    seed: int,
+    callback: BaseCallback | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> PhaseRecord:
     """Let a player learn for one episode at each temperature.
 
@@ -88,9 +93,10 @@ def play_phase(
         temperatures: of the episodes.
         seed: of environment, exploration, batches and noise.
         callback: called after each step; False ends the phase early.
+        stop: asked after each step; so does True.
 
     Returns:
-        The record; fewer episodes than temperatures if the callback ended it.
+        The record; fewer episodes than temperatures if one of them ended it.
     """
     started = time.perf_counter()
     set_random_seed(seed, using_cuda=player.device.type == "cuda")
@@ -99,7 +105,7 @@ def play_phase(
     assert player.env is not None
     player.env.seed(seed)
     player._last_obs = None  # begin with a reset
-    recorder = _Recorder(len(temperatures), player.gamma)
+    recorder = _Recorder(len(temperatures), player.gamma, stop)
     callbacks = recorder if callback is None else _Observed([recorder, callback])
     player.learn(_NEVER, callbacks, log_interval=None, reset_num_timesteps=False)
     recorder.record.seconds = time.perf_counter() - started

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _CURRICULA: dict[type[Any], tuple[str, ...]] = {
     ConstantTemperature: ("temperature",),
-    GammaCurriculum: ("return_floor", "shape", "target_shape", "rate", "max_kl", "samples"),
+    GammaCurriculum: ("return_floor", "target_shape", "rate", "max_kl", "samples"),
     LinearTemperature: ("episodes", "start", "end"),
-    PointCurriculum: ("return_floor", "temperature", "target", "max_squared_step", "samples"),
+    PointCurriculum: ("return_floor", "target", "max_squared_step", "samples"),
 }
 _COUNTERS = ("num_timesteps", "_n_updates", "engine_starts")  # that a player learns by
 _PLACES = ("pos", "full", "added")  # of a memory, those that its kind has
@@ -49,7 +49,7 @@ def save_players(agent: TwoPlayers, folder: str | Path, *, keep: int = 1) -> Non
     """
     tensors, tree = split_state(training_state(agent))
     metadata = {"arguments": _arguments(agent), "state": tree}
-    tables = _named({name: memory.tables() for name, memory in _memories(agent).items()})
+    tables = _named({name: memory.tables() for name, memory in memories_of(agent).items()})
     checkpoint.save_checkpoint(folder, tensors, metadata, tables=tables, keep=keep)
 
 
@@ -104,7 +104,7 @@ def load_players(agent: TwoPlayers, folder: str | Path) -> None:
     if "counters" in metadata:
         load_training_state(agent, from_first_form(agent, tensors, metadata))
         return
-    tables = _named({name: memory.empty() for name, memory in _memories(agent).items()})
+    tables = _named({name: memory.empty() for name, memory in memories_of(agent).items()})
     tensors, metadata = checkpoint.load_checkpoint(folder, tables=tables)
     load_training_state(agent, join_state(tensors, metadata["state"]))
 
@@ -134,7 +134,7 @@ def _named(tables: dict[str, dict[str, Table]]) -> dict[str, Table]:
     return {f"{player}.{name}": table for player, own in tables.items() for name, table in own.items()}
 
 
-def _memories(agent: TwoPlayers) -> dict[str, ReplayTables]:
+def memories_of(agent: TwoPlayers) -> dict[str, ReplayTables]:
     """Return the players' memories as tables, the same ones each time: they know what is on disk already."""
     for name, player in _players(agent).items():
         if name not in agent.memories or agent.memories[name].buffer is not player.replay_buffer:

@@ -30,6 +30,7 @@ from entroreg.agents.adversarial.players import (
 )
 from entroreg.agents.adversarial.reporting import PrefixedLogger, record_phases, show_progress
 from entroreg.agents.adversarial.saving import load_players, read_arguments, save_players
+from entroreg.agents.adversarial.taking_back import Moment, longest_episode
 from entroreg.agents.replay_tables import ReplayTables
 from entroreg.agents.sac import SAC
 from entroreg.envs import ActionShare, Forces, find_forces, make_task
@@ -135,6 +136,7 @@ class TwoPlayers:
         progress_bar: bool = False,
         reset_num_timesteps: bool = True,
         on_iteration: Callable[[Self], bool] = lambda _agent: True,
+        stop: Callable[[], bool] | None = None,
     ) -> Self:
         """Train for a number of environment steps, those of both players together, rounded up to whole iterations.
 
@@ -145,6 +147,8 @@ class TwoPlayers:
             progress_bar: whether to show one.
             reset_num_timesteps: whether the count of steps begins anew.
             on_iteration: called after each iteration, where the training may be saved; False ends it.
+            stop: asked after each step; True ends the training, which is then as after its last whole iteration and
+                may be saved. In a task whose episodes nothing limits it is asked between iterations only.
 
         Raises:
             FloatingPointError: an observation, a reward, an action, a loss or a gradient of a player became NaN or
@@ -159,18 +163,19 @@ class TwoPlayers:
             self.set_logger(configure_logger(self.verbose, self.tensorboard_log, name, reset_num_timesteps))
         with show_progress(end, progress_bar) as show:
             show(self.num_timesteps)
-            while self.num_timesteps < end and self.iterate(callback):
+            while self.num_timesteps < end and not (stop and stop()) and self.iterate(callback, stop):
                 show(self.num_timesteps)
                 self._warn_of_floor(self.num_timesteps / end)
                 if not on_iteration(self):
                     break
         return self
 
-    def iterate(self, callback: BaseCallback | None = None) -> bool:
+    def iterate(self, callback: BaseCallback | None = None, stop: Callable[[], bool] | None = None) -> bool:
         """Take one iteration: adversary, protagonist, curriculum.
 
         Args:
             callback: as in ``learn``.
+            stop: as in ``learn``; an iteration that it ends is taken back.
 
         Returns:
             Whether it was finished, and the callback has not asked for the end.
@@ -180,13 +185,22 @@ class TwoPlayers:
         """
         draws, first, second = np.random.SeedSequence([_STREAM, self.seed, self.iterations]).generate_state(3)
         temperatures = [float(t) for t in self.curriculum.draw(self.episodes, np.random.default_rng(draws))]
-        sides = self._sides
+        sides, longest = self._sides, longest_episode(self._sides["adversary"].view, self.episode_steps)
+        before = None if stop is None or longest is None else Moment(self, self.episodes * longest)
+        stopping = stop if before is not None and stop is not None else lambda: False
         with _named("adversary"):
-            attack = play_phase(self.adversary, sides["adversary"], temperatures, int(first) >> 1)
+            attack = play_phase(self.adversary, sides["adversary"], temperatures, int(first) >> 1, stop=stopping)
+        if before is not None and stopping():
+            before.take_back()
+            return False
         with _named("protagonist"):
-            defence = play_phase(self.protagonist, sides["protagonist"], temperatures, int(second) >> 1, callback)
+            defence = play_phase(
+                self.protagonist, sides["protagonist"], temperatures, int(second) >> 1, callback, stopping
+            )
         self.num_timesteps += attack.steps + defence.steps
         if len(defence.returns) < self.episodes:
+            if before is not None and stopping():
+                before.take_back()
             return False
         began = time.perf_counter()
         returns = [-found for found in attack.returns] + defence.returns

@@ -39,7 +39,7 @@ TORCH = Limits(members=20_000, ratio=1, small=0)
 _CHUNK = 1 << 20
 _LONGEST_NAME = 256
 _ENTRY = b"PK\x01\x02"  # begins each entry of a zip's directory
-_MOST_ENTRIES = 100_000  # of a zip and the zips in it: zipfile keeps about 1 kB for each
+_MOST_ENTRIES = 50_000  # of a zip and the zips in it: zipfile keeps about 1 kB for each
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _KNOWN_FLAGS = 0x080E  # deflate's options, sizes after the data, names in UTF-8
 _ZIP_ERRORS = (
@@ -138,7 +138,7 @@ def _check_kind(member: zipfile.ZipInfo) -> None:
 
 
 def _check_places(members: list[zipfile.ZipInfo], content: bytes, end: int) -> None:
-    """Refuse members that share bytes: a bomb may say the same bytes many times."""
+    """Refuse members that share bytes, as in a bomb, and a zip after other bytes: the rest of a longer one."""
     for member in sorted(members, key=lambda member: member.header_offset, reverse=True):
         if member.header_offset < 0:
             raise UnsafeZipError(f"member {member.filename!r} lies outside the file")
@@ -146,6 +146,8 @@ def _check_places(members: list[zipfile.ZipInfo], content: bytes, end: int) -> N
         if member.header_offset + _LOCAL_HEADER.size + name + extra + member.compress_size > end:
             raise UnsafeZipError(f"member {member.filename!r} overlaps the one after it")
         end = member.header_offset
+    if members and end:
+        raise UnsafeZipError("the zip does not begin where the file does: copy it again")
 
 
 def _read(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

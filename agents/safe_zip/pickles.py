@@ -10,7 +10,8 @@ bounded by the length of the pickle; nothing is hashed, compared or printed whil
 from __future__ import annotations
 
 import pickletools
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from entroreg.agents.safe_zip.errors import UnsafeZipError
@@ -28,7 +29,7 @@ class Name:
 class Pairs:
     """A dict, as its keys and values in order."""
 
-    pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    pairs: Sequence[tuple[Any, Any]] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -39,8 +40,8 @@ class Made:
     arguments: Any
     keywords: Any = None
     state: Any = None
-    items: list[Any] = field(default_factory=list)
-    pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    items: Sequence[Any] = ()
+    pairs: Sequence[tuple[Any, Any]] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -138,7 +139,7 @@ class _Machine:
     def extend(self, items: list[Any]) -> None:
         target = self.top()
         if isinstance(target, Made):
-            target.items.extend(items)
+            target.items = _longer(target.items, items)
         elif isinstance(target, list):
             target.extend(items)
         else:
@@ -148,7 +149,7 @@ class _Machine:
         target = self.top()
         if not isinstance(target, Made | Pairs) or len(run) % 2:
             raise UnsafeZipError("a pickle in the file adds keys to what is no dict")
-        target.pairs.extend(zip(run[::2], run[1::2], strict=True))
+        target.pairs = _longer(target.pairs, list(zip(run[::2], run[1::2], strict=True)))
 
     def build(self, state: Any) -> None:
         target = self.top()
@@ -165,6 +166,14 @@ class _Machine:
     def call(self, keywords: Any = None) -> None:
         arguments = self.pop()
         self.stack.append(Made(self.pop(), arguments, keywords))
+
+
+def _longer(values: Sequence[Any], more: list[Any]) -> list[Any]:
+    """Return a list with more values: the list itself, where there is one already."""
+    if isinstance(values, list):
+        values.extend(more)
+        return values
+    return more
 
 
 _STEPS: dict[str, Any] = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 from entroreg.agents.safe_zip.pickles import Made, Name, Node, Pairs, Persistent
-from entroreg.agents.safe_zip.spaces import RANDOM_STATE
+from entroreg.agents.safe_zip.spaces import RANDOM_STATES
 from entroreg.agents.safe_zip.values import Key, key_of
 
 _MOST = 20  # names of one value
@@ -53,8 +53,9 @@ def _inside(node: Node) -> list[Node]:
     return []
 
 
-def _of_pairs(pairs: list[tuple[Any, Any]]) -> list[Node]:
-    return [part for pair in pairs if pair[0] != RANDOM_STATE for part in pair]
+def _of_pairs(pairs: Sequence[tuple[Any, Any]]) -> list[Node]:
+    read = [pair for pair in pairs if not (isinstance(pair[0], str) and pair[0] in RANDOM_STATES)]
+    return [part for pair in read for part in pair]
 
 
 def _code(node: Node) -> str | None:
@@ -63,13 +64,10 @@ def _code(node: Node) -> str | None:
     if not isinstance(function, Name) or not function.module.startswith(_CODE):
         return None
     if function.name in _CLASS_MAKERS:
-        texts = [part for part in node.arguments if isinstance(part, str)] if _is_tuple(node.arguments) else []
+        arguments = node.arguments if isinstance(node.arguments, tuple) else ()
+        texts = [part for part in arguments if isinstance(part, str)]
         return f"a class in the file{f', {texts[0][:_LONGEST]!r}' if texts else ''}"
     return "a function in the file"
-
-
-def _is_tuple(value: Any) -> bool:
-    return isinstance(value, tuple)
 
 
 def _name_of(name: Name) -> str:

@@ -122,10 +122,16 @@ def _build(cls: Any, values: Mapping[str, Any], replaced: Container[str]) -> Off
     buffer = agent.replay_buffer_class
     if "replay_buffer_class" in replaced or (buffer is not None and issubclass(buffer, HerReplayBuffer)):
         if "replay_buffer_class" not in replaced:
-            HerReplayBuffer(1, agent.observation_space, agent.action_space, None, **agent.replay_buffer_kwargs)  # type: ignore[arg-type]
+            _build_her_buffer(agent)
         agent.replay_buffer_class, agent.replay_buffer_kwargs = None, {}
     agent._setup_model()
     return agent
+
+
+def _build_her_buffer(agent: Any) -> None:
+    """Try the options of a buffer that the agent itself makes only for an environment."""
+    options = {"device": "cpu", "n_envs": 1, "optimize_memory_usage": agent.optimize_memory_usage, "env": None}
+    HerReplayBuffer(1, agent.observation_space, agent.action_space, **options, **agent.replay_buffer_kwargs)
 
 
 def _check_state(name: str, state: Any, own: Any) -> None:

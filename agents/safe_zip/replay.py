@@ -18,7 +18,7 @@ from entroreg.agents.safe_zip.pickles import Made, Name, Node, read_pickle
 from entroreg.agents.safe_zip.refusals import refused_in
 from entroreg.agents.safe_zip.values import Builder, found, key_of, require, require_shape, require_type
 
-_MOST_STEPS = 50_000_000  # HER keeps a dict for each transition
+_MOST_STEPS = 8_000_000  # HER keeps a dict for each transition
 _SLACK = 1 << 20
 _MOST_ENVS = 2**16
 _KINDS = {(kind.__module__, kind.__qualname__): kind for kind in BUFFERS}

@@ -82,7 +82,8 @@ SPACE_MAKERS: dict[Key, Maker] = {
     ("gymnasium.spaces.multi_binary", "MultiBinary"): multi_binary,
     ("gymnasium.spaces.multi_discrete", "MultiDiscrete"): multi_discrete,
 }
-RANDOM_STATE = "_np_random"  # of a space's state, read by hand in _with_generator
+# Of a space's state, the second in old gym: the first is read by hand in _with_generator, the second never.
+RANDOM_STATES = ("_np_random", "np_random")
 
 
 def _field(builder: Builder, fields: dict[str, Node], *names: str) -> Any:
@@ -118,7 +119,7 @@ def _whole_array(value: Any) -> np.ndarray:
 
 def _with_generator(space: _Space, fields: dict[str, Node]) -> _Space:
     """Give a space its PCG64 as it was; another generator (gym's) is left to be drawn anew."""
-    state = _pcg64_state(fields.get(RANDOM_STATE))
+    state = _pcg64_state(fields.get(RANDOM_STATES[0]))
     if state is not None:
         generator = np.random.Generator(np.random.PCG64(0))
         generator.bit_generator.state = state

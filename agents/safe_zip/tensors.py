@@ -28,9 +28,10 @@ from entroreg.agents.safe_zip.values import (
     require_choice,
     require_shape,
     require_type,
+    scalar,
 )
 
-_MOST_STEPS = 2_000_000
+_MOST_STEPS = 500_000  # a tensor has some thirty
 _SLACK = 1 << 20
 _SHARED = 4  # times that all bytes may be used: tensors may be views of one storage
 _MOST = 1 << 40  # elements of a tensor with none, beside its length of 0
@@ -71,6 +72,7 @@ def read_tensors(content: bytes) -> Any:
     makers: dict[Key, Maker] = {
         **PLAIN_MAKERS,
         ("collections", "OrderedDict"): _state_dict,
+        ("numpy._core.multiarray", "scalar"): _number,
         ("torch._utils", "_rebuild_parameter"): _parameter,
         ("torch._utils", "_rebuild_tensor_v2"): tensor,
     }
@@ -112,6 +114,11 @@ def _tensor(builder: Builder, made: Made, storages: _Storages) -> Tensor:
     require(parts, within and math.prod(max(length, 1) for length in size) < _MOST, "a tensor within its storage")
     builder.spend(count * flat.itemsize)
     return flat.as_strided(size, stride, offset).clone() if count else flat.new_empty(size)
+
+
+def _number(builder: Builder, made: Made) -> Any:
+    """Return NumPy's number as Python's: old schedules left such learning rates, which torch no longer loads."""
+    return scalar(builder, made).item()
 
 
 def _parameter(builder: Builder, made: Made) -> Tensor:

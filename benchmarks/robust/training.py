@@ -62,8 +62,8 @@ def train(
     Args:
         options: what to train.
         folder: of the run; made, and held while it is written.
-        stop: asked after each iteration, where a stop saves a checkpoint, and in each step of what comes before and
-            after the training of the two.
+        stop: asked after each step. A stop takes back the iteration that it comes in, and saves a checkpoint;
+            before there are two players and after their training it ends at once.
         note: told of a SAC that is trained for the floor.
 
     Returns:
@@ -207,16 +207,23 @@ def _learn(agent: TwoPlayers, options: TrainAdversarial, folder: Path, stop: Sto
 
         def after(_agent: TwoPlayers) -> bool:
             progress.advance(min(agent.num_timesteps, run.steps), [{"return": agent.last_return}])
-            stopping, ends = stop(), agent.num_timesteps >= run.steps
-            if stopping or ends or agent.iterations % run.checkpoint_every == 0:
-                rows.sync()
-                agent.save(folder / CHECKPOINT, keep=run.keep)
-            return not stopping
+            if agent.num_timesteps >= run.steps or agent.iterations % run.checkpoint_every == 0:
+                save()
+            return True
 
+        def save() -> None:
+            nonlocal saved
+            rows.sync()
+            agent.save(folder / CHECKPOINT, keep=run.keep)
+            saved = agent.iterations
+
+        saved: int | None = None
         left = run.steps - agent.num_timesteps
-        if left > 0 and not stop():
-            agent.learn(left, reset_num_timesteps=False, on_iteration=after)
-    return not stop()
+        if left > 0:
+            agent.learn(left, reset_num_timesteps=False, on_iteration=after, stop=stop)
+        if agent.num_timesteps < run.steps and saved != agent.iterations:
+            save()
+    return agent.num_timesteps >= run.steps
 
 
 class _Rows(KVWriter):

@@ -95,7 +95,7 @@ def slowdown_rounds(plan: SlowdownPlan, folder: Path) -> dict[str, dict[str, lis
 
     Args:
         plan: how long.
-        folder: that exists; the checkpoint is written there and removed.
+        folder: that exists; checkpoints are written there and removed.
 
     Returns:
         ``steps_per_second`` of ``no-checkpoint`` and of ``checkpoint-a-window`` by round, and ``pause_seconds`` of
@@ -103,7 +103,7 @@ def slowdown_rounds(plan: SlowdownPlan, folder: Path) -> dict[str, dict[str, lis
     """
     agent = _begun(_ours(plan.transitions, plan.engine))
     _train(agent, plan.warm_up_seconds)
-    checkpoint = TrainingCheckpoint(agent, folder / "last")
+    checkpoint = TrainingCheckpoint(agent, folder / "checkpoints" / "last")
     checkpoint.save()  # the first is whole, those that a training waits for every minute are not
     rates: dict[str, list[float]] = {"no-checkpoint": [], "checkpoint-a-window": []}
     pauses: list[float] = []
@@ -112,7 +112,7 @@ def slowdown_rounds(plan: SlowdownPlan, folder: Path) -> dict[str, dict[str, lis
         window = _train(agent, plan.window_seconds, checkpoint.save)
         rates["checkpoint-a-window"].append(window.rate)
         pauses.append(window.pause)
-    shutil.rmtree(folder / "last")
+    shutil.rmtree(folder / "checkpoints")
     return {"steps_per_second": rates, "pause_seconds": {"checkpoint-a-window": pauses}}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from entroreg.checkpoint.contents import Contents, parse_json, read_verified, shown
 from entroreg.checkpoint.described import Described
@@ -39,14 +41,19 @@ def write_blocks(
     Returns:
         What the file of each block holds.
     """
-    written: list[Contents] = []
+    found: list[Contents] = []
     for index, known in enumerate(table.known()):
         file = block_name(name, index)
-        if known is not None and listed.get(file) == known and _link(before / file, folder / file):
-            written.append(known)
-        else:
-            written.append(_write(folder / file, table.block(index)))
-    return written
+        there = listed.get(file)
+        if known is not None and known == there and _link(before / file, folder / file):
+            found.append(known)
+            continue
+        header, rows = _as_file(table.block(index))
+        contents = _contents(header, rows)
+        if contents != there or not _link(before / file, folder / file):
+            _write(folder / file, header, rows)
+        found.append(contents)
+    return found
 
 
 def read_blocks(
@@ -78,20 +85,36 @@ def _link(source: Path, target: Path) -> bool:
     return True
 
 
-def _write(path: Path, rows: np.ndarray) -> Contents:
-    data = save({_ROWS: rows})
+def _as_file(rows: np.ndarray) -> tuple[bytes, memoryview]:
+    """Return what stands before rows in a safetensors file, and their bytes, which safetensors would copy twice."""
+    header = json.dumps({_ROWS: _described(rows)}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header, rows.reshape(-1).view(np.uint8).data
+
+
+def _described(rows: np.ndarray) -> dict[str, Any]:
+    return {"dtype": DTYPES[rows.dtype.name], "shape": [*rows.shape], "data_offsets": [0, rows.nbytes]}
+
+
+def _contents(header: bytes, rows: memoryview) -> Contents:
+    found = hashlib.sha256(header)
+    found.update(rows)
+    return Contents(len(header) + rows.nbytes, found.hexdigest())
+
+
+def _write(path: Path, header: bytes, rows: memoryview) -> None:
     with path.open("xb") as file:
-        file.write(data)
+        file.write(header)
+        file.write(rows)
         file.flush()
         os.fsync(file.fileno())
-    return Contents.of(data)
 
 
 def _parse(path: Path, data: bytes, like: np.ndarray) -> np.ndarray:
     """Return the rows in a safetensors file, without a copy, for safetensors would make one."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = parse_json(path, data[8:start])
-    rows = {"dtype": DTYPES[like.dtype.name], "shape": list(like.shape), "data_offsets": [0, like.nbytes]}
+    rows = _described(like)
     if header != {_ROWS: rows} or len(data) != start + like.nbytes:
         found = f"{shown(header)} in {len(data)} bytes"
         raise CheckpointError(f"{path} is damaged: expected a header of {rows} alone, got {found}")

@@ -59,15 +59,13 @@ def check_size(path: Path, expected: int) -> None:
 
 
 def verify(path: Path, expected: Contents) -> None:
-    """Refuse a file whose contents are others; one of another size is not read."""
-    check_size(path, expected.size)
+    """Refuse a file whose contents are others."""
     if (found := contents_of(path)) != expected:
         raise _differs(path, expected, found)
 
 
 def read_verified(path: Path, expected: Contents) -> bytes:
-    """Return what a file holds; CheckpointError where that is not what was expected."""
-    check_size(path, expected.size)
+    """Return what a file holds; CheckpointError where that is not what was expected, and no more is read."""
     with _open(path) as file:
         data = file.read(expected.size)
     if (found := Contents.of(data)) != expected:

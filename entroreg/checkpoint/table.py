@@ -29,7 +29,8 @@ class Table:
     """Rows of a large array, saved in blocks: a save writes only the blocks that changed since the last one.
 
     The table cannot see when the array is written to: say so with `mark`. It remembers what the blocks held when
-    they were last saved or loaded, and a block that was not marked since is linked, not written again.
+    they were last saved or loaded. A block that was not marked since is linked, not looked at; one that was marked
+    is linked too where it holds what it held then.
 
     Args:
         rows: (N, ...), the whole array, C-contiguous and of a boolean, integer or floating dtype; it is not copied.
@@ -108,7 +109,7 @@ class Table:
             self._known[changed.start : changed.stop] = [None] * len(changed)
 
     def mark_all(self) -> None:
-        """Say that any row may have been written to: the next save writes every block."""
+        """Say that any row may have been written to: the next save looks at every block."""
         self.mark(0, len(self._rows))
 
     @property

@@ -25,6 +25,11 @@ def root_of(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+def is_window(value: Any) -> bool:
+    """Whether a value is an array that looks at memory of a library such as MuJoCo."""
+    return isinstance(value, np.ndarray) and type(root_of(value).base).__name__ == "PyCapsule"
+
+
 def is_view(array: NDArray[Any]) -> bool:
     """Whether an array is a part of another one, from which it can be taken again."""
     root = root_of(array)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import inspect
 from collections import Counter, OrderedDict, defaultdict, deque
 from functools import cached_property
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from entroreg.envs.saving.arrays import is_window
 from entroreg.envs.saving.classes import name_of
-from entroreg.envs.saving.constants import is_constant
 from entroreg.envs.saving.errors import malformed, of_another_kind
 from entroreg.envs.saving.generators import GENERATORS
 from entroreg.envs.saving.nodes import DEEPEST, PLAIN, require_alike
@@ -23,11 +22,11 @@ _DICTS = (dict, OrderedDict, Counter, defaultdict)
 
 
 def is_data(value: Any) -> bool:
-    """Whether a value is data through and through: no object, function, class or generator anywhere inside."""
+    """Whether a value is data through and through: no object, function or generator inside, nor MuJoCo's memory."""
     found, waiting, seen = True, [value], set()
     while waiting and found:
         item = waiting.pop()
-        if type(item) in _LEAVES or isinstance(item, np.generic | enum.Enum) or id(item) in seen:
+        if type(item) in _LEAVES or isinstance(item, np.generic) or id(item) in seen:
             continue
         seen.add(id(item))
         if type(item) in _DICTS:
@@ -35,6 +34,7 @@ def is_data(value: Any) -> bool:
         elif type(item) in _SEQUENCES:
             waiting += item
         elif type(item) is np.ndarray:
+            found = not is_window(item)
             waiting += item.flat if item.dtype.kind == "O" else ()
         else:
             found = False
@@ -64,20 +64,17 @@ def require_new_attribute(live: Any, name: str, path: str) -> None:
 
 
 def require_same_place(target: Any, live: Any, before: Any, path: str) -> None:
-    """Refuse to put an object that stands elsewhere in the place of one of another kind.
+    """Refuse to put an object where it does not stand yet; data, and a new generator, may stand anywhere.
 
     Args:
-        target: what would stand here too.
+        target: what stands elsewhere and would stand here too.
         live: what stands here now.
         before: what stood where the target stands.
         path: for messages.
     """
-    if live is target or live is before or is_data(live):
-        return
-    # An environment, a function, a list of them: the structure, which no state changes.
-    fixed = type(live) in (*_SEQUENCES, *_DICTS) or is_constant(live) or hasattr(type(live), "step")
-    if fixed or type(live) is not type(target):
-        raise of_another_kind(path, "what it shares with another place", live)
+    new_generator = live is None and type(target) in GENERATORS
+    if not (live is target or live is before or new_generator or (is_data(live) and is_data(target))):
+        raise of_another_kind(path, f"what it shares with another place, a {name_of(target)}", live)
 
 
 def rebuild(live: Any, state: Any, path: str) -> None:
@@ -86,4 +83,5 @@ def rebuild(live: Any, state: Any, path: str) -> None:
     try:
         live.restore(state)
     except (OverflowError, TypeError, ValueError) as error:
-        raise malformed(path, f"one of {name_of(live)}", str(error)) from error
+        reason, _, _ = str(error).partition("\n")
+        raise malformed(path, f"one of {name_of(live)}", reason) from error

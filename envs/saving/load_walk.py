@@ -67,7 +67,7 @@ class LoadWalk:
         owners = [(number, value) for number, value in self._loaded.items() if mujoco_state.holds(value)]
         for live, node, path in self._windows:
             found = mujoco_state.window(live, owners)
-            if found is None or any(node.get(name) != value for name, value in found.items()):
+            if found is None or any(repr(node.get(name)) != repr(value) for name, value in found.items()):
                 raise of_another_kind(path, f"a part of MuJoCo's {node.get('member')}", live)
 
     def _note(self, node: dict[str, Any], loaded: Any, live: Any, path: str) -> Any:
@@ -90,7 +90,8 @@ class LoadWalk:
         return self._loaded[number]
 
     def _view(self, live: Any, node: dict[str, Any], path: str) -> Any:
-        require_data(live, path, "an array")
+        if not arrays.is_window(live):
+            require_data(live, path, "an array")
         root = arrays.root_of(live) if isinstance(live, np.ndarray) and live.base is not None else None
         root = self.load(root, node.get("of"), f"{path}.base")
         if type(root) is not np.ndarray:
@@ -98,21 +99,21 @@ class LoadWalk:
         return arrays.view_of(root, node, path)
 
     def _window(self, live: Any, node: dict[str, Any], path: str) -> Any:
-        if type(live) is not np.ndarray:
+        if not arrays.is_window(live):
             raise of_another_kind(path, f"a part of MuJoCo's {node.get('member')}", live)
         self._windows.append((live, node, path))
         return live
 
     def _objects(self, live: Any, node: dict[str, Any], path: str) -> Any:
-        nodes = part(node, "items", list, path)
+        nodes, shape = part(node, "items", list, path), part(node, "shape", list, path)
         olds = self._matched(live, live.flat if isinstance(live, np.ndarray) else (), np.ndarray, nodes, path)
         array = np.empty(len(nodes), dtype=object)
         for index, (old, item) in enumerate(zip(olds, nodes, strict=True)):
             array[index] = self.load(old, item, f"{path}.flat[{index}]")
         try:
-            return array.reshape(part(node, "shape", list, path))
+            return array.reshape(shape)
         except (TypeError, ValueError, OverflowError) as error:
-            raise malformed(path, f"{len(nodes)} objects", repr(node["shape"])[:100]) from error
+            raise malformed(path, f"{len(nodes)} objects", repr(shape)[:100]) from error
 
     def _tensor(self, live: Any, node: dict[str, Any], path: str) -> Any:
         value = part(node, "value", torch.Tensor, path)

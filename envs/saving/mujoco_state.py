@@ -16,12 +16,13 @@ import numpy as np
 
 from entroreg.envs.saving import arrays
 from entroreg.envs.saving.errors import malformed, of_another_kind, unseen
-from entroreg.envs.saving.nodes import array_part, part
+from entroreg.envs.saving.nodes import array_part, part, whole_numbers
 
 _FIXED = ("mesh", "oct_", "bvh_", "wrap_prm")  # of a model: compiled, some hold indices; compared like integers
 _PICTURE = ("tex_", "skin", "mat_", "plugin_attr")  # of a model: no physics
 _ARENA = ("efc_", "iefc_", "iacc", "ifrc_", "efm_", "island_")  # contacts' size; the next step makes it anew
-_NOT_SEEN = ("plugin_data", "history", "flexvert_conage")  # state in integers or C, or with a cursor in it
+# State in integers or in C, or with a place in it that is counted to.
+_IN_DATA, _IN_MODEL = ("plugin_data", "history", "flexvert_conage"), ("nplugin", "nhistory")
 _Numbers: TypeAlias = dict[str, dict[str, Any]]
 """dtype -> name -> live array, or number."""
 
@@ -38,11 +39,7 @@ def mujoco_node(value: Any, path: str) -> dict[str, Any]:
     Raises:
         CannotSaveError: there is state besides, such as that of bodies that may fall asleep.
     """
-    if _is_model(value) and value.opt.enableflags & sys.modules["mujoco"].mjtEnableBit.mjENBL_SLEEP:
-        raise unseen(path, "a model whose bodies never sleep", "mjENBL_SLEEP in its enableflags")
-    kept = [name for name in _NOT_SEEN if np.size(getattr(value, name, ()))]
-    if kept:
-        raise unseen(path, "data without plugins, delays and flexes", f"{kept[0]} in it")
+    _require_no_more(value, path)
     numbers = _numbers(value)
     values = {dtype: np.concatenate([np.ravel(one) for one in numbers[dtype].values()]) for dtype in numbers}
     if not all(np.isfinite(flat).all() for flat in values.values()):
@@ -62,6 +59,7 @@ def put_node(value: Any, node: dict[str, Any], path: str) -> None:
     Raises:
         ValueError: the model is another one, or the numbers are damaged.
     """
+    _require_no_more(value, path)
     numbers, values = _numbers(value), part(node, "values", dict, path)
     _require_same_layout(_layout(numbers), part(node, "layout", dict, path), path)
     if _is_model(value) and _checksum(value) != part(node, "integers", int, path):
@@ -91,6 +89,18 @@ def window(array: Any, owners: list[tuple[int, Any]]) -> dict[str, Any] | None:
                     place = {"offset": low - begin, "shape": [*array.shape], "strides": [*array.strides]}
                     return {"of": number, "member": name, **place}
     return None
+
+
+def _require_no_more(value: Any, path: str) -> None:
+    """Refuse state besides floats and booleans that mean what they say."""
+    if not _is_model(value):
+        more = [name for name in _IN_DATA if np.size(getattr(value, name, ()))]
+    elif value.opt.enableflags & sys.modules["mujoco"].mjtEnableBit.mjENBL_SLEEP:
+        more = ["mjENBL_SLEEP"]
+    else:
+        more = [name for name in _IN_MODEL if getattr(value, name, 0)]
+    if more:
+        raise unseen(path, "without sleeping bodies, delays, plugins and flexes", more[0])
 
 
 def _is_model(value: Any) -> bool:
@@ -144,20 +154,23 @@ def _layout(numbers: _Numbers) -> dict[str, dict[str, list[int]]]:
     return {dtype: {name: [*np.shape(one)] for name, one in members.items()} for dtype, members in numbers.items()}
 
 
+def _shapes(layout: dict[str, Any], path: str) -> dict[Any, list[Any]]:
+    """Return the dtype and shape of each array."""
+    found: dict[Any, list[Any]] = {}
+    for dtype in layout:
+        members = part(layout, dtype, dict, path)
+        found |= {name: [dtype, *whole_numbers(members, name, path)] for name in members}
+    return found
+
+
 def _require_same_layout(live: dict[str, Any], saved: dict[str, Any], path: str) -> None:
-    if live == saved:
-        return
-    shapes = []
-    for layout in (live, saved):
-        if not all(isinstance(members, dict) for members in layout.values()):
-            raise malformed(path, "one with a layout of its arrays", repr(saved)[:100])
-        shapes.append({name: (dtype, shape) for dtype in layout for name, shape in layout[dtype].items()})
-    differing = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]
-    name = min(differing, key=str, default="layout")
-    raise ValueError(
-        f"{path}.{name} must be {shapes[1].get(name)}, as when it was saved, got {shapes[0].get(name)}: use the "
-        "task and the MuJoCo that it was saved with"
-    )
+    got, expected = _shapes(live, path), _shapes(saved, path)
+    for name in sorted(got.keys() | expected.keys(), key=str):
+        if got.get(name) != expected.get(name):
+            raise ValueError(
+                f"{path}.{name} must have dtype and shape {expected.get(name)}, as when it was saved, got "
+                f"{got.get(name)}: use the task and the MuJoCo that it was saved with"
+            )
 
 
 def _checksum(model: Any) -> int:

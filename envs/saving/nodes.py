@@ -59,7 +59,7 @@ def require_alike(value: Any, like: Any, path: str) -> None:
     if same and isinstance(like, float):
         same = math.isfinite(value)
     if not same:
-        raise malformed(path, f"like {like!r}", repr(value)[:100])
+        raise malformed(path, "of the form that it has now", f"another {type(value).__name__}")
     if isinstance(like, dict):
         for name, item in like.items():
             require_alike(value[name], item, f"{path}[{name!r}]")

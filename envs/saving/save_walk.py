@@ -52,17 +52,14 @@ class SaveWalk:
             return value
         if type(value) is tuple and len(value) < arrays.LONG and all(type(item) in PLAIN for item in value):
             return [*value]  # which no list is saved as; tables of a task have thousands of them
-        if isinstance(value, np.generic):
-            return {"kind": "scalar", **arrays.scalar_node(value, path)}
-        if constants.is_constant(value) and not constants.parts_of(value):
-            return {"kind": "constant", "text": constants.text_of(value)}
         if id(value) in self._nodes:
             return {"kind": "seen", "of": self._number(self._nodes[id(value)])}
         if self._depth == DEEPEST:
             raise unseen(path, f"at most {DEEPEST} objects within each other", "more")
         node: dict[str, Any] = {}
-        self._nodes[id(value)] = node
-        self._kept.append(value)
+        if not _is_fixed(value):
+            self._nodes[id(value)] = node
+            self._kept.append(value)
         self._depth += 1
         node.update(self._new(value, path))
         self._depth -= 1
@@ -96,6 +93,9 @@ class SaveWalk:
             return {"kind": "array", **arrays.array_node(value, path)}
         items = [self._save(item, f"{path}.flat[{index}]") for index, item in enumerate(value.flat)]
         return {"kind": "objects", "shape": [*value.shape], "items": items}
+
+    def _scalar(self, value: np.generic, path: str) -> dict[str, Any]:
+        return {"kind": "scalar", **arrays.scalar_node(value, path)}
 
     def _tensor(self, value: torch.Tensor, path: str) -> dict[str, Any]:
         if value.grad_fn is not None or value.layout != torch.strided or value.grad is not None:
@@ -147,7 +147,7 @@ class SaveWalk:
 
     def _constant(self, value: Any, path: str) -> dict[str, Any]:
         parts = [self._save(part, f"{path}.{name}") for name, part in constants.parts_of(value)]
-        return {"kind": "constant", "text": constants.text_of(value), "parts": parts}
+        return {"kind": "constant", "text": constants.text_of(value), **({"parts": parts} if parts else {})}
 
     def _named(self, value: Any, path: str) -> dict[str, Any]:
         items = [self._save(item, f"{path}.{name}") for name, item in zip(value._fields, value, strict=True)]
@@ -174,6 +174,13 @@ class SaveWalk:
                 raise unseen(path, "an array with memory of its own", f"some of {other}")
 
 
+def _is_fixed(value: Any) -> bool:
+    """Whether nothing can change a value, so that it does not matter who shares it."""
+    if isinstance(value, tuple | enum.Enum | np.generic):
+        return True
+    return constants.is_constant(value) and not constants.parts_of(value)
+
+
 _BY_TYPE: dict[type, Callable[..., dict[str, Any]]] = {
     np.ndarray: SaveWalk._array,
     **dict.fromkeys((torch.Tensor, torch.nn.Parameter), SaveWalk._tensor),
@@ -185,6 +192,7 @@ _BY_TYPE: dict[type, Callable[..., dict[str, Any]]] = {
     **dict.fromkeys((dict, OrderedDict, Counter, defaultdict), SaveWalk._dict),
 }
 _BY_KIND: tuple[tuple[Callable[[Any], bool], Callable[..., dict[str, Any]]], ...] = (
+    (lambda value: isinstance(value, np.generic), SaveWalk._scalar),
     (constants.is_constant, SaveWalk._constant),
     (lambda value: isinstance(value, enum.Enum), SaveWalk._enum),
     (is_named_tuple, SaveWalk._named),

@@ -163,10 +163,10 @@ def test_none_or_a_part_of_one_cannot_be_kept(tmp_path: Path, keep: Any) -> None
 
 
 def test_the_error_says_where_an_older_one_is(tmp_path: Path) -> None:
-    for step in range(4):
-        save_checkpoint(tmp_path / "last", {"weight": torch.full((300,), float(step))}, {"step": step}, keep=3)
+    for step in range(13):
+        save_checkpoint(tmp_path / "last", {"weight": torch.full((300,), float(step))}, {"step": step}, keep=12)
     _flip_a_bit(tmp_path / "last" / "metadata.json")
-    for number in ("", ".2", ".3"):
+    for number in ("", *(f".{older}" for older in range(2, 13))):
         where = tmp_path / f"last.previous{number}"
         with pytest.raises(
             CheckpointError, match=re.escape(f"the checkpoint before it is at {where}; load that one")
@@ -231,8 +231,8 @@ def test_damage_is_named_and_never_passed_over(
         assert _step(tmp_path / "last.previous") == 0
 
 
-def test_every_single_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    folder = tmp_path / "last"
+def test_every_single_flipped_bit_is_noticed(memory_path: Path) -> None:
+    folder = memory_path / "last"
     save_checkpoint(folder, {"x": torch.ones(1)}, {"step": 1})
     for name in FILES:
         data = (folder / name).read_bytes()

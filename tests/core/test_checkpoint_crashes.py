@@ -55,10 +55,12 @@ class _Crash:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("saves", [1, 2, 3])
-def test_an_error_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, saves: int, error: BaseException) -> None:
+def test_an_error_at_any_step_leaves_the_old_or_the_new(
+    memory_path: Path, saves: int, error: BaseException
+) -> None:
     steps = []
     for k in range(1, 100):
-        folder = tmp_path / str(k) / "last"
+        folder = memory_path / str(k) / "last"
         for step in range(saves):
             _save(folder, step)
         with pytest.MonkeyPatch.context() as patch:
@@ -110,22 +112,22 @@ for k in range(1, 100):
 
 
 @pytest.mark.parametrize("saves", [1, 2])
-def test_a_kill_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, saves: int) -> None:
+def test_a_kill_at_any_step_leaves_the_old_or_the_new(memory_path: Path, saves: int) -> None:
     for k in range(1, 30):
         for step in range(saves):
-            _save(tmp_path / str(k) / "last", step)
-    command = [sys.executable, "-c", _KILLED, str(tmp_path), str(saves)]
+            _save(memory_path / str(k) / "last", step)
+    command = [sys.executable, "-c", _KILLED, str(memory_path), str(saves)]
     last = subprocess.run(command, check=False, timeout=120).returncode
     assert 12 < last < 30
-    steps = [_step(tmp_path / str(k) / "last") for k in range(1, last + 1)]
+    steps = [_step(memory_path / str(k) / "last") for k in range(1, last + 1)]
     assert set(steps) == {saves - 1, saves}
     assert steps == sorted(steps)
     leftovers = 0
     for k in range(1, last + 1):
-        leftovers += any(name.endswith(".saving") for name in _names(tmp_path / str(k)))
-        _save(tmp_path / str(k) / "last", 99)
-        assert _names(tmp_path / str(k)) == ["last", "last.previous"]
-        assert _step(tmp_path / str(k) / "last") == 99
+        leftovers += any(name.endswith(".saving") for name in _names(memory_path / str(k)))
+        _save(memory_path / str(k) / "last", 99)
+        assert _names(memory_path / str(k)) == ["last", "last.previous"]
+        assert _step(memory_path / str(k) / "last") == 99
     assert leftovers > 0  # a kill does leave some; the next save removed them
 
 
@@ -140,8 +142,8 @@ for step in range(1, 10**9):
 """
 
 
-def test_a_kill_in_the_midst_of_saving_and_a_reader_beside_it(tmp_path: Path) -> None:
-    folder = tmp_path / "last"
+def test_a_kill_in_the_midst_of_saving_and_a_reader_beside_it(memory_path: Path) -> None:
+    folder = memory_path / "last"
     for last in (3, 25):
         command = [sys.executable, "-c", _SAVING, str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -159,9 +161,9 @@ def test_a_kill_in_the_midst_of_saving_and_a_reader_beside_it(tmp_path: Path) ->
 
 
 def test_all_is_on_disk_before_the_renames_and_they_are_after_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "last"
+    folder = memory_path / "last"
     _save(folder, 1)
     synced: list[set[int]] = [set()]  # the inodes synced before the first rename, between it and the second, after
     fsync, rename = os.fsync, os.rename
@@ -178,15 +180,15 @@ def test_all_is_on_disk_before_the_renames_and_they_are_after_them(
     monkeypatch.setattr(os, "rename", spy_rename)
     _save(folder, 2)
     assert {path.stat().st_ino for path in (folder, *(folder / name for name in FILES))} <= synced[0]
-    assert synced[1:] == [set(), {tmp_path.stat().st_ino}]
+    assert synced[1:] == [set(), {memory_path.stat().st_ino}]
 
 
 def test_after_a_crash_between_the_renames_the_previous_one_survives_the_next_crash(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "last"
+    folder = memory_path / "last"
     _save(folder, 5)
-    folder.rename(tmp_path / "last.previous")
+    folder.rename(memory_path / "last.previous")
     assert _step(folder) == 5
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError("crash")))
@@ -195,11 +197,13 @@ def test_after_a_crash_between_the_renames_the_previous_one_survives_the_next_cr
     assert _step(folder) == 5
     _save(folder, 7)
     assert _step(folder) == 7
-    assert _step(tmp_path / "last.previous") == 5
+    assert _step(memory_path / "last.previous") == 5
 
 
-def test_a_save_while_reading_makes_the_reader_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "last"
+def test_a_save_while_reading_makes_the_reader_start_again(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = memory_path / "last"
     _save(folder, 1)
     for name in ("verify", "load_file"):
         real = getattr(reading, name)
@@ -220,8 +224,8 @@ def test_a_save_while_reading_makes_the_reader_start_again(tmp_path: Path, monke
         _save(folder, 1)
 
 
-def test_a_reader_that_is_always_overtaken_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "last"
+def test_a_reader_that_is_always_overtaken_says_so(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = memory_path / "last"
     _save(folder, 1)
 
     def overtaken(path: Path) -> Any:
@@ -237,10 +241,10 @@ def test_a_reader_that_is_always_overtaken_says_so(tmp_path: Path, monkeypatch: 
 
 
 def test_a_checkpoint_whose_names_move_while_it_is_looked_for_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _save(tmp_path / "last", 1)
+    _save(memory_path / "last", 1)
     answers: list[None] = [None, None]
     real = reading._identity
     monkeypatch.setattr(reading, "_identity", lambda path: answers.pop() if answers else real(path))
-    assert _step(tmp_path / "last") == 1
+    assert _step(memory_path / "last") == 1

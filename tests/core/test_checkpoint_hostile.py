@@ -351,8 +351,18 @@ def test_a_table_that_is_described_absurdly_is_refused(folder: Path, change: dic
     _refused(folder, f"{folder / 'metadata.json'} is")
 
 
+def test_a_table_of_less_than_no_rows_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "last", {}, {}, tables={"replay": Table(np.ones((100, 3), np.float32))})
+    assert _load(tmp_path / "last").filled == 0
+    described = {"dtype": "float32", "row_shape": [3], "rows": -5, "block_rows": 10}
+    _forge(
+        tmp_path / "last", "metadata.json", json.dumps({"metadata": {}, "tables": {"replay": described}}).encode()
+    )
+    _refused(tmp_path / "last", "metadata.json is damaged: expected the description of a table, got")
+
+
 @pytest.mark.parametrize(
-    "data", [[], {}, {"metadata": {}}, {"metadata": [], "tables": {}}, {"metadata": {}, "x": 1}]
+    "data", [[], {}, {"metadata": {}}, {"metadata": [], "tables": {}}, {"metadata": {}, "tables": {}, "x": 1}]
 )
 def test_metadata_of_another_form_is_refused(folder: Path, data: Any) -> None:
     _forge(folder, "metadata.json", json.dumps(data).encode())

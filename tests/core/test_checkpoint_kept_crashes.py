@@ -6,8 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ import torch
 from entroreg.checkpoint import Table, load_checkpoint, save_checkpoint
 
 CALLS = ("fsync", "replace", "rename", "mkdir", "link", "unlink", "rmdir")
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    """A folder in memory where there is one: what is tested are orders of calls, of which there are many."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
 
 
 def _table() -> Table:
@@ -87,12 +78,12 @@ class _Interrupted:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize(("saves", "keep"), [(2, 1), (2, 3), (4, 3), (5, 3)])
-def test_an_error_at_any_step_moves_nothing(root: Path, saves: int, keep: int, error: BaseException) -> None:
+def test_an_error_at_any_step_moves_nothing(memory_path: Path, saves: int, keep: int, error: BaseException) -> None:
     old = list(range(saves - 1, max(-1, saves - keep - 2), -1))
     new = [saves, *old[:keep]]
     found = []
     for k in range(2, 100):  # the first call makes the parent, which is there
-        folder, table = root / str(k), _table()
+        folder, table = memory_path / str(k), _table()
         for step in range(saves):
             _save(folder / "last", step, table, keep)
         with pytest.MonkeyPatch.context() as patch:
@@ -146,14 +137,14 @@ for k in range(2, 200):
 
 
 @pytest.mark.parametrize(("saves", "keep"), [(1, 2), (4, 2)])
-def test_a_kill_at_any_step_loses_none_of_those_to_keep(root: Path, saves: int, keep: int) -> None:
-    command = [sys.executable, "-c", _KILLED, str(Path(__file__).parent), str(root), str(saves), str(keep)]
+def test_a_kill_at_any_step_loses_none_of_those_to_keep(memory_path: Path, saves: int, keep: int) -> None:
+    command = [sys.executable, "-c", _KILLED, str(Path(__file__).parent), str(memory_path), str(saves), str(keep)]
     run = subprocess.run(command, check=False, timeout=200, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     old = list(range(saves - 1, max(-1, saves - keep - 2), -1))
     newest = []
-    for k in range(2, len(list(root.iterdir())) + 2):
-        folder = root / str(k)
+    for k in range(2, len(list(memory_path.iterdir())) + 2):
+        folder = memory_path / str(k)
         newest.append(_step(folder / "last"))
         found = _steps(folder)
         assert found == sorted(found, reverse=True)
@@ -169,12 +160,12 @@ def test_a_kill_at_any_step_loses_none_of_those_to_keep(root: Path, saves: int, 
     assert len(newest) > 14
 
 
-def test_a_gap_that_a_crash_left_is_closed_and_older_ones_stay(root: Path) -> None:
+def test_a_gap_that_a_crash_left_is_closed_and_older_ones_stay(memory_path: Path) -> None:
     table = _table()
     for step in range(4):
-        _save(root / "last", step, table, keep=3)
-    (root / "last.previous").rename(root / "moved")
-    _save(root / "last", 4, table, keep=3)
-    assert _steps(root) == [4, 3, 1, 0]
-    _save(root / "last", 5, table, keep=3)
-    assert _steps(root) == [5, 4, 3, 1]
+        _save(memory_path / "last", step, table, keep=3)
+    (memory_path / "last.previous").rename(memory_path / "moved")
+    _save(memory_path / "last", 4, table, keep=3)
+    assert _steps(memory_path) == [4, 3, 1, 0]
+    _save(memory_path / "last", 5, table, keep=3)
+    assert _steps(memory_path) == [5, 4, 3, 1]

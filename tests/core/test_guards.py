@@ -172,12 +172,12 @@ def _through_json(watch: Any, kind: Any) -> Any:
     return other
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([0.1, 1.0, 3.0, 30.0, 300.0]), st.sampled_from([-1.0, 0.2, 1.0])), max_size=25
-    ),
-    st.integers(0, 25),
-)
+READING = st.tuples(st.sampled_from([0.1, 1.0, 3.0, 30.0, 300.0]), st.sampled_from([-1.0, 0.2, 1.0]))
+
+
+@given(st.lists(READING, max_size=25), st.integers(0, 25))
+@example([(0.1, 1.0), (1.0, 1.0), (3.0, 0.2)], 2)  # the largest violation counts from before
+@example([(300.0, 0.2), (300.0, 0.2)], 1)  # and so do readings at the maximum
 def test_a_watch_that_was_stored_says_what_it_would_have_said(pairs: list[tuple[float, float]], cut: int) -> None:
     def runaway() -> RunawayWatch:
         return RunawayWatch(maximum=300.0, readings=2, growth=10.0)

@@ -16,8 +16,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from entroreg.envs.saving import environment_state, load_environment_state
 from entroreg.state_tree import join_state, split_state
 
-# A time of day, so it differs between any two runs: how long each episode of a Monitor took.
-CLOCK = re.compile(r"\.episode_times\b")
+# Times of day and how long an episode took, which differ between any two runs.
+CLOCK = re.compile(r"\.(episode_times|episode_start_time|time_queue)\b")
 AFTER = 60  # steps side by side, with a reset half way
 _UNLIKE = float("inf")
 

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMoni
 
 import entroreg.envs  # noqa: F401  (registers the tasks)
 from entroreg import checkpoint
-from entroreg.envs import Perturbed
+from entroreg.envs import MixedActions, ObservedParameters, ObservedTemperature, Perturbed, find_set
 from entroreg.envs.saving import environment_state, load_environment_state
 from entroreg.state_tree import split_state
 
@@ -94,6 +94,18 @@ def test_small(env_id: str, steps: int, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("env_id", OURS)
 def test_ours(env_id: str, capsys: pytest.CaptureFixture[str]) -> None:
     _require_exact(partial(_in_monitor, env_id, **OURS[env_id]), 23, capsys, env_id)
+
+
+ADDED: dict[str, Callable[[Any], Any]] = {
+    "ObservedParameters": lambda env: ObservedParameters(env, find_set("Hopper-v5", "rrls-2")),
+    "ObservedTemperature": ObservedTemperature,
+    "MixedActions": lambda env: MixedActions(env, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_our_wrappers(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _require_exact(lambda: Monitor(ADDED[name](gym.make("Hopper-v5"))), 23, capsys, name)
 
 
 @pytest.mark.parametrize("name", WRAPPERS)

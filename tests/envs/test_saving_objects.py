@@ -107,7 +107,7 @@ def test_memory_of_something_else_is_copied_or_refused() -> None:
 
 def test_objects_stay_and_change() -> None:
     ball, other = Ball(), Ball()
-    second = Holding(a=ball, b=other, c=None)
+    second = Holding(a=ball, b=other, c=ball)
     one = Ball(3.0)
     moved(Holding(a=one, b=Ball(4.0), c=one), second)
     assert (second.a, second.b, second.c) == (ball, other, ball)
@@ -277,3 +277,14 @@ def test_one_object_that_were_two() -> None:
 def test_an_attribute_with_an_object_went() -> None:
     with pytest.raises(ValueError, match=r"^env\.ball must be absent, as when it was saved, got \S*Ball: "):
         moved(Holding(), Holding(ball=Ball()))
+
+
+def test_tuples_and_members_are_shared_or_not() -> None:
+    """Nobody can change them, so it does not matter in which places a new environment has the same ones."""
+    pair, array = Pair(1, [2]), np.ones(2)
+    first = Holding(a=Phase.RUN, b=Phase.RUN, c=pair, d=pair, e=(array, 1), f=(array, 1))
+    second = Holding(a=Phase.RUN, b=Phase.WALK, c=Pair(0, []), d=Pair(0, []), e=(0, 0), f=(1, 1))
+    moved(first, second)
+    assert (second.a, second.b, second.c, second.d) == (Phase.RUN, Phase.RUN, pair, pair)
+    assert second.c.right is second.d.right
+    assert second.e[0] is second.f[0]

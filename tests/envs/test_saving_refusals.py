@@ -124,26 +124,43 @@ def test_logs_are_left_open(tmp_path: Path) -> None:
     first.close(), second.close()
 
 
-SLEEPY = '<mujoco><worldbody><body><freejoint/><geom size=".1"/></body></worldbody></mujoco>'
+FREE = '<mujoco><worldbody><body><freejoint/><geom size=".1"/></body></worldbody></mujoco>'
 DELAYED = """<mujoco><worldbody><body><joint name="x" type="slide"/><geom size=".1"/></body></worldbody>
 <actuator><motor joint="x" delay=".01" nsample="5"/></actuator></mujoco>"""
+PLUGIN = """<mujoco><extension><plugin plugin="mujoco.pid"/></extension>
+<worldbody><body><joint name="x" type="slide"/><geom size=".1"/></body></worldbody>
+<actuator><plugin joint="x" plugin="mujoco.pid"/></actuator></mujoco>"""
 
 
-def test_mujoco_with_state_in_integers_is_refused() -> None:
-    model = mujoco.MjModel.from_xml_string(SLEEPY)
+def _sleepy() -> mujoco.MjModel:
+    model = mujoco.MjModel.from_xml_string(FREE)
     model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (_sleepy, "mjENBL_SLEEP"),
+        (lambda: mujoco.MjModel.from_xml_string(DELAYED), "nhistory"),
+        (lambda: mujoco.MjData(mujoco.MjModel.from_xml_string(DELAYED)), "history"),
+        (lambda: mujoco.MjModel.from_xml_string(PLUGIN), "nplugin"),
+    ],
+)
+def test_mujoco_with_more_state_is_refused(make: Callable[[], Any], got: str) -> None:
+    env = Holding(it=make())
+    message = f"env.it must be without sleeping bodies, delays, plugins and flexes, got {got}{ADVICE}"
     with pytest.raises(CannotSaveError) as found:
-        environment_state(Holding(model=model))
-    assert str(found.value) == (
-        f"env.model must be a model whose bodies never sleep, got mjENBL_SLEEP in its enableflags{ADVICE}"
-    )
-    data = mujoco.MjData(mujoco.MjModel.from_xml_string(DELAYED))
-    with pytest.raises(CannotSaveError) as found:
-        environment_state(Holding(data=data))
-    assert (
-        str(found.value) == f"env.data must be data without plugins, delays and flexes, got history in it{ADVICE}"
-    )
-    data = mujoco.MjData(mujoco.MjModel.from_xml_string(SLEEPY))
+        environment_state(env)
+    assert str(found.value) == message
+    forged = {"kind": "object", "type": "saving_holding.Holding", "attributes": {"it": {"kind": "mujoco"}}}
+    with pytest.raises(ValueError) as refused:  # and nothing of it is written either
+        load_environment_state(env, forged)
+    assert str(refused.value) == message
+
+
+def test_a_diverged_simulation_is_refused() -> None:
+    data = mujoco.MjData(mujoco.MjModel.from_xml_string(FREE))
     data.qvel[0] = np.nan
     with pytest.raises(CannotSaveError) as found:
         environment_state(Holding(data=data))

@@ -267,6 +267,28 @@ def test_a_poisoned_agent_is_not_saved(poison: Any, message: str, build: Build, 
     assert path.read_bytes() == before
 
 
+def test_updates_that_nobody_has_looked_at_yet_are_looked_at_before_a_save(build: Build, tmp_path: Path) -> None:
+    agent = build(SAC).learn(30)
+    agent._launched = [(("alpha", "critic_loss"), torch.tensor([1.0, value])) for value in (2.0, math.nan)]
+    with pytest.raises(FloatingPointError, match="critic_loss became nan at update 10"):
+        agent.save(tmp_path / "model.zip")
+    assert not (tmp_path / "model.zip").exists()
+
+
+@pytest.mark.gpu
+def test_an_agent_on_a_gpu_is_not_saved_after_an_update_that_was_not_finite(tmp_path: Path) -> None:
+    agent = SAC("MlpPolicy", "Pendulum-v1", engine="compiled", device="cuda", seed=0, learning_starts=100).learn(
+        150
+    )
+    agent.replay_buffer.rewards[:] = math.nan
+    agent._engine._tables.clear()
+    agent._engine._captured.clear()
+    agent.train(1, 256)
+    with pytest.raises(FloatingPointError, match="critic_loss became nan at update"):
+        agent.save(tmp_path / "model.zip")
+    assert not (tmp_path / "model.zip").exists()
+
+
 def test_no_callback_sees_an_agent_after_an_update_that_was_not_finite(build: Build) -> None:
     class Look(BaseCallback):
         def _on_step(self) -> bool:

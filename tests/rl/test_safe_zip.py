@@ -194,6 +194,27 @@ def test_spaces(space: Any, protocol: int) -> None:
         np.testing.assert_array_equal(found.sample(), space.sample())
 
 
+def test_a_space_of_an_older_gym() -> None:
+    space = spaces.Box(-1.0, 1.0, (2,))
+    for name, new in (("_shape", "shape"), ("_np_random", "np_random")):
+        space.__dict__[new] = np.random.RandomState(0) if new == "np_random" else space.__dict__[name]
+        del space.__dict__[name]
+    old = pickle.dumps(space, 4).replace(b"\x14gymnasium.spaces.box", b"\x0egym.spaces.box")
+    old = old.replace(b"\x16numpy._core.multiarray", b"\x15numpy.core.multiarray")
+    old = old[:2] + old[11:]  # without the frame, whose length has changed
+    node, _ = read_pickle(old, 100_000)
+    assert refused_in(node, ALLOWED) == []
+    assert Builder(MAKERS, CLASSES, 100_000, 100_000).build(node) == spaces.Box(-1.0, 1.0, (2,))
+
+
+def test_a_learning_rate_of_numpy_in_an_optimiser(build: Build) -> None:
+    agent = build(SAC).learn(30)
+    agent.actor.optimizer.param_groups[0]["lr"] = np.float64(2e-3)
+    loaded = SAC.load(_zip(agent))
+    rate = loaded.actor.optimizer.param_groups[0]["lr"]
+    assert (type(rate), rate) == (float, 2e-3)
+
+
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_arrays_and_scalars(protocol: int) -> None:
     for array in (
@@ -271,10 +292,12 @@ def test_parameters_from_a_file(build: Build, differences: Any) -> None:
     with pytest.raises((RuntimeError, UnsafeZipError), match=r"size mismatch|damaged"):
         wide.set_parameters(_zip(agent))
     fixed = build(SAC, ent_coef=0.1)
-    with pytest.raises(UnsafeZipError, match="the zip has parameters of 'ent_coef_optimizer', the agent of"):
+    with pytest.raises(UnsafeZipError, match=r"the zip has parameters of .*'ent_coef_optimizer'.*, the agent of"):
         fixed.set_parameters(_zip(agent))
-    with pytest.raises(ValueError, match="Names of parameters do not match"):
+    with pytest.raises(UnsafeZipError, match=r"the zip has parameters of .*, the agent of .*'ent_coef_optimizer'"):
         other.set_parameters(_zip(fixed))
+    other.set_parameters(_zip(fixed), exact_match=False)
+    assert other.predict(observation, deterministic=True)[0] == fixed.predict(observation, deterministic=True)[0]
     with pytest.raises(FileNotFoundError):
         other.set_parameters("no such file")
 

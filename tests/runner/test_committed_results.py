@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
+from entroreg.benchmarks.trust.verdict import broken_promises
+
 RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json"))
 
 
@@ -55,6 +57,7 @@ def test_a_result_file_can_be_traced_and_recomputed(path: Path) -> None:
         "robust-speed": _recompute_views,
         "sac-speed": _recompute_speed,
         "token-entropy": _recompute_times,
+        "trust": _recompute_kills,
     }
     recompute.get(result["suite"], _recompute_scores)(result)
 
@@ -210,6 +213,30 @@ def _recompute_mil_speed(result: dict[str, Any]) -> None:
             ours = cell["rounds"]["entroreg"]
             ratio = statistics.median(value / our for value, our in zip(seconds, ours, strict=True))
             assert cell["methods"][name]["time_over_entroreg"]["median"] == pytest.approx(ratio, abs=1e-3)
+
+
+def _recompute_kills(result: dict[str, Any]) -> None:
+    """Totals follow from each kill and each run, and what we promise is kept."""
+    killed = [cell for cell in result["cells"] if "totals" in cell]
+    for cell in killed:
+        totals, kills = cell["totals"], cell["kills"]
+        runs = [one for one in cell["runs"] if one["kills"]]
+        assert totals["kills"] == len(kills) == sum(one["kills"] for one in runs) == cell["plan"]["kills"]
+        assert totals["runs"] == len({kill["run"] for kill in kills})
+        assert totals["resumed"] == [kill["resumed"] for kill in kills].count(True)
+        assert totals["inside_save"] == [kill["inside_save"] for kill in kills].count(True)
+        assert totals["identical"] == [one["differs"] for one in runs].count([])
+        assert (totals["corrupt"] > 0) == any(kill["corrupt"] for kill in kills)
+    ours = [cell["totals"] for cell in killed if cell["method"] == "entroreg"]
+    assert sum(totals["kills"] for totals in ours) >= 200
+    assert sum(totals["inside_save"] for totals in ours) >= 50
+    assert broken_promises(result) == []
+    (windows,) = (cell for cell in result["cells"] if "steps_lost" in cell)
+    pauses = windows["rounds"]["pause_seconds"]["checkpoint-a-window"]
+    assert windows["pause_share_of_a_minute"] == pytest.approx(statistics.median(pauses) / 60)
+    rates = windows["rounds"]["steps_per_second"]
+    pairs = zip(rates["checkpoint-a-window"], rates["no-checkpoint"], strict=True)
+    assert windows["steps_lost"] == pytest.approx([1 - one / none for one, none in pairs])
 
 
 def _recompute_times(result: dict[str, Any]) -> None:

@@ -74,6 +74,34 @@ def _robust_speed(cell: Cell) -> Values:
     return _turns("QARL's iteration", {cell["method"]: seconds})
 
 
+def _trust(cell: Cell) -> Values:
+    if "kills" in cell:
+        runs = [one for one in cell["runs"] if one["kills"]]
+        shares = {
+            "kills that the training went on after": [kill["resumed"] for kill in cell["kills"]],
+            "kills that left a corrupt file": [True] * cell["totals"]["corrupt"]
+            + [False] * (len(cell["kills"]) - cell["totals"]["corrupt"]),
+            "killed runs that ended bit for bit as undisturbed": [not one["differs"] for one in runs],
+        }
+        return [
+            (name, cell["method"], cell["seed"], 100 * statistics.fmean(found)) for name, found in shares.items()
+        ]
+    names = {
+        "steps_per_second": ("training steps per second", 1.0),
+        "pause_seconds": ("pause of a checkpoint", 1.0),
+        "first_seconds": ("first checkpoint", 1.0),
+        "first_bytes": ("first checkpoint writes", 1e-6),
+        "next_seconds": ("next checkpoint", 1.0),
+        "next_bytes": ("next checkpoint writes", 1e-6),
+        "load_seconds": ("loading", 1.0),
+    }
+    return [
+        value
+        for key, by_method in cell["rounds"].items()
+        for value in _turns(names[key][0], {m: [names[key][1] * x for x in its] for m, its in by_method.items()})
+    ]
+
+
 def _tokens(cell: Cell) -> Values:
     return [
         value
@@ -132,6 +160,7 @@ BY_HAND: dict[str, Callable[[Cell], Values]] = {
     ),
     "robust-speed": _robust_speed,
     "token-entropy": _tokens,
+    "trust": _trust,
 }
 
 
@@ -163,7 +192,9 @@ def test_which_values_are_better() -> None:
         for row in measurements(load_suite(summary["suite"]), summary):
             lower |= {row.quantity.name} if row.quantity.better == "lower" else set()
             assert (row.quantity.over == "round") == (
-                "speed" in name or name.startswith(("curriculum", "overhead", "token"))
+                "speed" in name
+                or name.startswith(("curriculum", "overhead", "token"))
+                or (name.startswith("trust") and "transitions" in row.task)
             )
             assert row.quantity.is_time == (row.quantity.unit in ("ms", "us", "s", "1/s"))
     assert lower == {

@@ -14,6 +14,7 @@ import os
 import random
 import resource
 import signal
+import struct
 import sys
 import tarfile
 import warnings
@@ -36,6 +37,7 @@ SECONDS = 20
 MEMORY = 1 << 30  # more than the process has when it begins
 # What a second change says of a zip that the first has damaged.
 UNCHANGEABLE = (
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
     AttributeError,

@@ -94,6 +94,7 @@ def agent(
     **more: Any,
 ) -> Any:
     """Return a small agent, whose settings are made anew where they hold state."""
+    torch.manual_seed(seed)  # for a controller that is a network
     made = {name: value() if isinstance(value, functools.partial) else value for name, value in more.items()}
     network = {"net_arch": [8], **made.pop("policy_kwargs", {})}
     if callable(env):
@@ -204,15 +205,14 @@ EVERYTHING: dict[str, Case] = {
         _with(
             env=rough,
             use_sde=True,
-            sde_sample_freq=3,
             action_noise=OU,
-            ent_coef=functools.partial(_dual),
+            ent_coef=functools.partial(Dual, LinearSchedule(-1.0, -3.0, steps=60), learning_rate=0.01),
             learning_rate=lambda remaining: 1e-2 * remaining,
             train_freq=2,
             buffer_size=24,
         ),
         (4, 36),
-        60,
+        72,
     ),
     "packed": Case(starting(_with(engine="auto", buffer_size=16), 12), (5, 20), 32),
     "gSDE": Case(_with(use_sde=True, batch_size=5, ent_coef=functools.partial(_per_state)), (20,), 30),
@@ -269,6 +269,8 @@ class Record(BaseCallback):
 
     def _on_step(self) -> bool:
         self.logger.record_mean("mean of the steps", float(self.num_timesteps))
+        if self.num_timesteps % 34 == 0:
+            self.logger.record("now and then", self.num_timesteps, exclude="nowhere")
         logged = dict(self.model.logger.name_to_value)
         for info in self.locals["infos"]:
             if "episode" in info:

@@ -97,13 +97,13 @@ class Run:
 
     Attributes:
         name: of the trainer.
-        script: to be run with a folder, to go on there in a process of its own.
+        script: with its arguments; run with a folder, it goes on there in a process of its own.
         train: from a folder, whether to go on there, and what is asked whether to stop, to whether it has ended.
         files: names of the files, besides result.json, that are left at the end and compared.
     """
 
     name: str
-    script: Path
+    script: tuple[str, ...]
     train: Callable[[Path, bool, Callable[[], bool]], bool]
     files: tuple[str, ...]
 
@@ -124,7 +124,7 @@ class Run:
     def go_on_in_a_fresh_process(self, whole: Path, saved: Saved, folder: Path) -> list[Any]:
         """Go on from a checkpoint in a process of its own, and return all that follows."""
         killed_after(whole, saved, folder)
-        command = [sys.executable, str(self.script), str(folder)]
+        command = [sys.executable, *self.script, str(folder)]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         return [*history(folder)[1:], self.outcome(folder)]
 

@@ -3,68 +3,22 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from run_history import LAST, Power, Run, Saved, compare, history, power
+from run_cases import mil_run, write_data
+from run_history import LAST, Power, Saved, compare, history, power
 
-from entroreg.benchmarks.mil import cross_validation, training
-from entroreg.benchmarks.mil.options import (
-    AEMOptions,
-    CrossValidationOptions,
-    DataOptions,
-    FitOptions,
-    ModelOptions,
-    TrainMIL,
-)
-
-FOLDS = 2
+RUN = mil_run()
 TELLING = 8  # a checkpoint all of whose fields matter
-
-
-def _options(folder: Path) -> TrainMIL:
-    return TrainMIL(
-        DataOptions(folder.parent / "bags.csv", standardize=True),
-        ModelOptions(hidden=3, dropout=0.2),
-        AEMOptions(aem=0.1, aem_schedule="dual", aem_learning_rate=0.1),
-        FitOptions(epochs=12, bags_per_step=4, learning_rate=0.03, weight_decay=0.1, patience=3),
-        CrossValidationOptions(
-            folds=FOLDS, threads=1, device="cpu", checkpoint_every=1, keep=99, validation_share=0.3, seed=1
-        ),
-    )
-
-
-def _train(folder: Path, resume: bool, stop: Callable[[], bool]) -> bool:
-    options = _options(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross_validation, "plot_folds", lambda *_: None)
-        return training.train(replace(options, run=replace(options.run, resume=resume)), folder, stop) is not None
-
-
-def _write_bags(path: Path) -> None:
-    rng = np.random.default_rng(0)
-    lines = [
-        ",".join(map(str, [bag % 2, bag, *rng.normal(size=3) + (bag % 2) * (instance == 0)]))
-        for bag in range(24)
-        for instance in range(3)
-    ]
-    path.write_text("\n".join(lines) + "\n")
-
-
-FILES = ("metrics.jsonl", "predictions.csv", "splits.json", *(f"checkpoints/fold-{fold}" for fold in range(FOLDS)))
-RUN = Run("mil", Path(__file__), _train, FILES)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("mil") / "whole"
-    _write_bags(folder.parent / "bags.csv")
+    write_data(folder.parent)
     assert RUN.train(folder, False, lambda: False)
     fitters = [(len(saved.content["outcomes"]), saved.content["fitter"]) for saved in history(folder)]
     places = [(fold, fitter["epoch"]) for fold, fitter in fitters]
@@ -136,7 +90,3 @@ def test_the_oracle_fails_without_any_field(whole: Path) -> None:
     found = _power(whole)
     assert set(found.unnoticed) == UNNOTICED
     assert [path for path in found.same if not SAME.search(path)] == []
-
-
-if __name__ == "__main__":  # goes on in a folder, in a process of its own
-    sys.exit(not RUN.train(Path(sys.argv[1]), True, lambda: False))

@@ -3,61 +3,23 @@
 from __future__ import annotations
 
 import re
-import sys
-import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
-from run_history import Power, Run, Saved, compare, history, power
+from run_cases import FLOOR, QARL, qarl_run
+from run_history import Power, Saved, compare, history, power
 
 from entroreg import GammaCurriculum
 from entroreg.agents.adversarial import PlayerSettings, TwoPlayers
-from entroreg.benchmarks.robust import training
+from entroreg.agents.adversarial.players import TEMPERATURE
 from entroreg.benchmarks.robust.building import build_training
-from entroreg.benchmarks.robust.options import (
-    AdversaryOptions,
-    CurriculumOptions,
-    PlayerOptions,
-    RunOptions,
-    TrainQARL,
-)
-from entroreg.benchmarks.signals import StopFlag
 from entroreg.envs import Forces
 
-FLOOR = 3.0  # the curriculum moves and is held back
+RUN = qarl_run()
 TELLING = 9  # a checkpoint all of whose fields matter
-OPTIONS = TrainQARL(
-    RunOptions(
-        "InvertedPendulum-v5",
-        steps=400,
-        seed=2,
-        eval_episodes=1,
-        checkpoint_every=1,
-        keep=99,
-        device="cpu",
-        engine="auto",
-    ),
-    PlayerOptions(
-        learning_rate=1e-2, batch_size=8, buffer_size=90, learning_starts=30, train_freq=2, net=(4,), episodes=4
-    ),
-    AdversaryOptions(force=2.0),
-    CurriculumOptions(return_floor=FLOOR),
-)
-
-
-def _train(folder: Path, resume: bool, stop: Callable[[], bool]) -> bool:
-    options = replace(OPTIONS, run=replace(OPTIONS.run, resume=resume))
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="the curriculum has not moved")
-        patch.setattr(training, "plot_curriculum", lambda *_: None)
-        return training.train(options, folder, cast(StopFlag, stop)) is not None
-
-
-RUN = Run("qarl", Path(__file__), _train, ("metrics.jsonl",))
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +49,11 @@ def test_the_undisturbed_run_is_one_that_can_tell(whole: Path) -> None:
 
 
 def test_a_run_stopped_again_and_again_is_the_undisturbed_one(whole: Path, tmp_path: Path) -> None:
-    # It asks twice before the first iteration, once where it goes on, and after each. So it stops after the second
-    # one, after the next, after some more, and in the evaluation at the end.
-    found = RUN.stopped_again_and_again(tmp_path / "stopped", (3, 1, 5, 9))
-    compared = compare([*history(whole), RUN.outcome(whole)], found)
+    # It asks after each of some 30 steps of an iteration. So it stops in the first turns of the adversary and of the
+    # protagonist, in later ones, where the memories have come round, and in the evaluation at the end.
+    found = RUN.stopped_again_and_again(tmp_path / "stopped", (4, 25, 60, 75, 85, 199, 54))
+    trained = found[1:]  # the first stop was before any training
+    compared = compare([*history(whole), RUN.outcome(whole)], trained)
     print(compared.line("qarl, stopped"))
     assert compared.differing == {}
 
@@ -114,7 +77,7 @@ def test_it_goes_on_from_every_checkpoint(whole: Path, tmp_path: Path) -> None:
 
 
 def _power(whole: Path, folder: Path, every: int = 1) -> Power:
-    build_training(OPTIONS, FLOOR).save(folder / "fresh")
+    build_training(QARL, FLOOR).save(folder / "fresh")
     fresh = Saved.read(folder / "fresh")
     fresh.content["arguments"] = {}
     past = history(whole)
@@ -146,7 +109,7 @@ def test_the_oracle_fails_without_any_field(whole: Path, tmp_path: Path) -> None
 
 SETTINGS = PlayerSettings(
     learning_rate=1e-2,
-    buffer_size=50,
+    buffer_size=20,
     learning_starts=6,
     batch_size=4,
     tau=0.1,
@@ -154,7 +117,7 @@ SETTINGS = PlayerSettings(
     train_freq=2,
     gradient_steps=2,
     net=(4,),
-    ent_coef="auto_0.1",
+    ent_coef="0.2",
     engine="eager",
     langevin_noise=0.1,
     device="cpu",
@@ -171,7 +134,7 @@ def test_every_argument_of_a_training_counts(tmp_path: Path) -> None:
         curriculum,
         forces=forces,
         protagonist=SETTINGS,
-        adversary=SETTINGS,
+        adversary=replace(SETTINGS, ent_coef=TEMPERATURE),
         episodes=2,
         episode_steps=4,
         scales_force=True,
@@ -204,7 +167,3 @@ def _following(agent: TwoPlayers, folder: Path) -> list[Any]:
         agent.save(folder / "after")
         states.append(Saved.read(folder / "after").content["state"])
     return states
-
-
-if __name__ == "__main__":  # goes on in a folder, in a process of its own
-    sys.exit(not RUN.train(Path(sys.argv[1]), True, lambda: False))

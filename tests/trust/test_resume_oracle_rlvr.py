@@ -3,65 +3,21 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from run_history import Power, Run, Saved, compare, history, power
+from run_cases import ADDITION, RLVR, rlvr_run, small_policy
+from run_history import Power, Saved, compare, history, power
 
-from entroreg.agents.rlvr.addition import CHARACTERS, Addition
 from entroreg.agents.rlvr.controls import CONTROLS
 from entroreg.agents.rlvr.grpo import GRPO, GRPOSettings
-from entroreg.agents.rlvr.transformer import CharTransformer
 from entroreg.agents.rlvr.warm_up import WarmingUp
-from entroreg.benchmarks.rlvr import training
 from entroreg.benchmarks.rlvr.options import ControlName, TrainRLVR
 
-TASK = Addition(1)
-OPTIONS = TrainRLVR(
-    control="dual",
-    steps=5,
-    digits=1,
-    warm_up=0.004,
-    prompts=8,
-    samples=4,
-    updates=2,
-    learning_rate=3e-3,
-    evaluate_every=3,
-    checkpoint_every=1,
-    keep=99,
-    threads=1,
-)
-
-
-def _policy(_task: Addition, seed: int) -> CharTransformer:
-    torch.manual_seed(seed)
-    return CharTransformer(len(CHARACTERS), TASK.prompt_length + TASK.answer_length - 1, width=8, layers=1, heads=2)
-
-
-@contextmanager
-def small() -> Iterator[None]:
-    """Let a run take a second: a network of 1,300 parameters, few problems, and no pictures."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "new_policy", _policy)
-        patch.setattr(training, "FINAL_PROBLEMS", 16)
-        patch.setattr(training, "_WARM_UP_SAVES", 5)
-        for name in ("plot_controls", "plot_entropy_monitor"):
-            patch.setattr(training, name, lambda *_: None)
-        yield
-
-
-def _train(folder: Path, resume: bool, stop: Callable[[], bool]) -> bool:
-    with small():
-        return training.train(replace(OPTIONS, resume=resume), folder, stop) is not None
-
-
-RUN = Run("rlvr", Path(__file__), _train, ("metrics.jsonl",))
+RUN = rlvr_run()
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +57,18 @@ def test_it_goes_on_from_a_checkpoint(number: int, whole: Path, tmp_path: Path) 
 
 def _fresh(saved: Saved, options: TrainRLVR) -> Saved:
     """Return what objects that were not trained have in place of a checkpoint."""
-    model = _policy(TASK, options.seed)
+    model = small_policy(ADDITION, options.seed)
     if saved.content["phase"] == "warm-up":
-        return Saved({"state": WarmingUp(model, TASK, seed=options.seed).state_dict()}, {})
+        return Saved({"state": WarmingUp(model, ADDITION, seed=options.seed).state_dict()}, {})
     settings = GRPOSettings(options.prompts, options.samples, options.updates, options.learning_rate)
-    trainer = GRPO(model, TASK, CONTROLS[options.control](0.5), settings, seed=options.seed)
+    trainer = GRPO(model, ADDITION, CONTROLS[options.control](0.5), settings, seed=options.seed)
     return Saved({"state": trainer.state_dict(), "rows": 0}, {})
 
 
 def _power(whole: Path, folder: Path, number: int, every: int = 1) -> Power:
     past = history(whole)
     judge = RUN.judge(whole, RUN.after(past, number, whole), folder)
-    found = power(past[number], _fresh(past[number], OPTIONS), judge, every)
+    found = power(past[number], _fresh(past[number], RLVR), judge, every)
     print(found.line(f"rlvr, checkpoint {number + 1} of {len(past)}"))
     return found
 
@@ -143,14 +99,9 @@ def test_the_oracle_fails_without_any_field(whole: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("control", ["adaptive", "dual-bonus"])
 def test_the_state_of_every_control_is_needed(control: ControlName, tmp_path: Path) -> None:
-    options = replace(OPTIONS, control=control, target=1.5)  # above the entropy, so that the bonus is on
-
-    def train(folder: Path, resume: bool, stop: Callable[[], bool]) -> bool:
-        with small():
-            return training.train(replace(options, resume=resume), folder, stop) is not None
-
-    run, whole = replace(RUN, train=train), tmp_path / "whole"
-    assert train(whole, False, lambda: False)
+    options = replace(RLVR, control=control, target=1.5)  # above the entropy, so that the bonus is on
+    run, whole = rlvr_run(options), tmp_path / "whole"
+    assert run.train(whole, False, lambda: False)
     past = history(whole)
     judge = run.judge(whole, run.after(past, 6, whole), tmp_path / "run")
     assert judge(past[6]) == ""
@@ -158,7 +109,3 @@ def test_the_state_of_every_control_is_needed(control: ControlName, tmp_path: Pa
     print(found.line(f"rlvr, {control}"))
     assert len(found.dropped) >= 2
     assert found.unnoticed == []
-
-
-if __name__ == "__main__":  # goes on in a folder, in a process of its own
-    sys.exit(not RUN.train(Path(sys.argv[1]), True, lambda: False))

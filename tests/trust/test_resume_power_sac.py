@@ -24,8 +24,13 @@ from entroreg.agents.engine import compiling
 # One thing each, whatever they are made of.
 _WHOLE = re.compile(r"\.random\.\w+|\.logged\.\w+|\.counters\.\w+|\.entropy_watch\.\w+")
 _NODES = ("array", "scalar", "numbers", "tensor", "random", "mujoco")
-# Saved, and yet nothing else depends on it: of what the environment's objects hold, nobody knows what is read.
-UNFELT: dict[str, str] = {}
+# Saved, and yet nothing else depended on it in any of the trainings.
+UNFELT = {
+    r"param_groups\[0\]\.lr$": "a part of torch's own state, set anew from the schedule before each update",
+    r"^\.entropy_watch\.": "says when a warning is given, and trains nothing",
+    r"\.replay\.attributes\.added$": "read by a copy of the buffer on a GPU",
+    r"\.env\.attributes\.old_(obs|reward)$": "of VecNormalize, and written by each step before they are read",
+}
 
 
 class Field(NamedTuple):
@@ -63,7 +68,7 @@ def _alike(saved: Any, fresh: Any) -> bool:
 def rows(saved: Saved) -> Iterator[Field]:
     """Yield the tables of the replay buffer; of a packed one its columns."""
     for name, table in saved.tables.items():
-        columns = range(table.shape[-1]) if name == "transitions" else [slice(None)]
+        columns = range(table.shape[-1]) if name == "table" else [slice(None)]
         for column in columns:
             zeroed = table.copy()
             zeroed[..., column] = 0
