@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from entroreg.agents.packed_replay import PackedReplayBuffer
 from entroreg.checkpoint import Table
 
-_NOT_STATE = ("device", "infos")  # infos of a HerReplayBuffer are empty, if they are not refused
+# Infos of a HerReplayBuffer are empty, if they are not refused; what was added is told to copies on a GPU.
+_NOT_STATE = ("device", "infos", "added")
 
 
 class ReplayTables:
@@ -50,6 +52,12 @@ class ReplayTables:
         """Return what the buffer holds besides rows, by the names of its attributes; the objects themselves."""
         held = _held(self.buffer).items()
         return {name: value for name, value in held if name not in _NOT_STATE and not self._has_rows(value)}
+
+    def load_attributes(self, attributes: dict[str, Any]) -> None:
+        """Take what ``attributes`` gave, or a saved form of it, once the tables are filled."""
+        vars(self.buffer).update(attributes)
+        if isinstance(self.buffer, PackedReplayBuffer):
+            self.buffer.added += self.buffer.buffer_size  # all rows are new to whoever has a copy
 
     def _has_rows(self, value: Any) -> bool:
         return any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ class ResumableTraining(BaseCallback):
         notes_found: what was noted in the checkpoint that the training goes on from; empty before.
 
     Raises:
-        ValueError: every or keep is below 1.
+        ValueError: every or keep is below 1; when ``learn`` begins, as ``TrainingCheckpoint`` does.
 
     Example:
         >>> import tempfile
@@ -106,6 +107,9 @@ class ResumableTraining(BaseCallback):
             self.notes_found = self.checkpoint.load(source)
             self.num_timesteps = self.model.num_timesteps
             self._found = source if self.num_timesteps >= self.model._total_timesteps else None
+        else:
+            with contextlib.suppress(WithinEpisodeError):
+                self.checkpoint.require_savable()  # now, and not when hours have been trained
         self._saved_at = self.num_timesteps
 
     def _save(self) -> None:

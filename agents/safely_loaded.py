@@ -14,7 +14,7 @@ from stable_baselines3.her import HerReplayBuffer
 
 from entroreg.agents.safe_zip import (
     UnsafeZipError,
-    check_optimizer,
+    check_state,
     check_zip,
     read_file,
     read_members,
@@ -48,13 +48,12 @@ class SafelyLoaded(OffPolicyAlgorithm):
         if custom_objects is not None and not isinstance(custom_objects, dict):
             raise ValueError(f"custom_objects must be a dict or None, got {type(custom_objects).__name__}")
         content = read_file(path, "zip")
+        given = custom_objects or {}
         if trust:
             read_members(content)  # its limits hold for everyone
-            return super().load(
-                io.BytesIO(content), env, device, custom_objects, print_system_info, force_reset, **kwargs
-            )
-        given = custom_objects or {}
-        file, objects = check_zip(cls, content, given)
+            file, objects = io.BytesIO(content), given
+        else:
+            file, objects = check_zip(cls, content, given)
         try:
             model = super().load(file, env, device, objects, print_system_info, force_reset, **kwargs)
         except MemoryError as error:
@@ -71,7 +70,7 @@ class SafelyLoaded(OffPolicyAlgorithm):
         """Load parameters, as in Stable-Baselines3; a file is checked as in ``load``.
 
         Raises:
-            UnsafeZipError: the file is damaged, or its optimisers are others than the agent's.
+            UnsafeZipError: the file is damaged, or of another agent.
         """
         if not isinstance(load_path_or_dict, dict):
             load_path_or_dict, _ = read_params(read_members(read_file(load_path_or_dict, "zip")))
@@ -79,9 +78,7 @@ class SafelyLoaded(OffPolicyAlgorithm):
             if not given or given - names or (exact_match and given != names):
                 raise UnsafeZipError(f"the zip has parameters of {sorted(given)}, the agent of {sorted(names)}")
             for name, state in load_path_or_dict.items():
-                own = recursive_getattr(self, name)
-                if isinstance(own, torch.optim.Optimizer):
-                    check_optimizer(state, own)
+                check_state(name, state, recursive_getattr(self, name), exact=exact_match)
         super().set_parameters(load_path_or_dict, exact_match, device)
 
     def load_replay_buffer(
@@ -94,7 +91,7 @@ class SafelyLoaded(OffPolicyAlgorithm):
         """Load a replay buffer that ``save_replay_buffer`` wrote.
 
         Args:
-            path: of the file (".pkl" may be left out), or a binary file object.
+            path: of the file (".pkl" may be left out), or a binary file object, read from where it is.
             truncate_last_traj: as in Stable-Baselines3, for HER.
             trust: whether to unpickle anything, which runs code that the file may hold.
 
@@ -106,7 +103,8 @@ class SafelyLoaded(OffPolicyAlgorithm):
         if trust:
             super().load_replay_buffer(path, truncate_last_traj)
             return
-        buffer = read_replay_buffer(read_file(path, "pkl"), self.observation_space, self.action_space)
+        content = path.read() if isinstance(path, io.BufferedIOBase) else read_file(path, "pkl")
+        buffer = read_replay_buffer(content, self.observation_space, self.action_space)
         buffer.device = self.device
         if isinstance(buffer, HerReplayBuffer):
             if self.env is None:

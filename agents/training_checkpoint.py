@@ -55,6 +55,10 @@ class TrainingCheckpoint:
         metadata = {**metadata_of(self._agent), "training": tree, "notes": dict(notes or {})}
         checkpoint.save_checkpoint(self._folder, tensors, metadata, tables=replay.tables(), keep=self._keep)
 
+    def require_savable(self) -> None:
+        """Refuse a training that ``save`` would refuse; it is not written."""
+        training_state(self._agent, self._tables_of_buffer())
+
     def load(self, folder: str | Path | None = None) -> dict[str, Any]:
         """Bring the agent, its environment and the process's random generators to where they were saved.
 

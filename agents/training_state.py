@@ -67,7 +67,7 @@ def load_training_state(agent: SAC | DiscreteSAC, replay: ReplayTables, state: d
         setattr(agent, name, value)
     surroundings = _surroundings(agent, replay)
     load_environment_state(surroundings, state["environment"])
-    vars(replay.buffer).update(vars(surroundings.replay))
+    replay.load_attributes(vars(surroundings.replay))
     for name, value in state["exploration"].items():
         setattr(agent.actor.action_dist, name, value.to(agent.device))
     for name, value in state["logged"].items():

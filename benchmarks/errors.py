@@ -9,7 +9,7 @@ from collections.abc import Iterable
 OK = 0
 RUN_FAILED = 1
 USAGE = 2
-MISSING = 3
+MISSING = 3  # also data, a checkpoint or a result that is there and damaged
 STOPPED = 75
 INTERRUPTED = 130
 

@@ -50,7 +50,8 @@ def train_population(options: TrainSAC, stop: StopFlag) -> list[dict[str, Any]] 
             env, reason = make_training_environment(run.run.env)
             envs.append(env)
             stack.callback(env.close)
-        require_trainable(options, envs[0])
+            if len(envs) == 1:  # before a thousand are made
+                require_trainable(options, env)
         population = build_population(options, envs)
         for run, folder in zip(runs, folders, strict=True):
             stack.enter_context(claimed(folder, overwrite=run.run.overwrite, resume=run.run.resume))

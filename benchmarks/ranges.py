@@ -22,6 +22,8 @@ LARGEST_RATE = 100.0
 
 def require_whole(name: str, value: int, least: int, most: int = MOST) -> None:
     """Refuse an option below the least value that makes sense, or above the most that a run could use."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     if value > most:
@@ -30,6 +32,7 @@ def require_whole(name: str, value: int, least: int, most: int = MOST) -> None:
 
 def require_positive(name: str, value: float, most: float = LARGEST) -> None:
     """Refuse an option that is not a number above 0 and up to ``most``."""
+    _require_number(name, value)
     if not 0.0 < value < math.inf:
         raise ValueError(f"{name} must be finite and above 0, got {value}")
     require_size(name, value, most)
@@ -37,6 +40,7 @@ def require_positive(name: str, value: float, most: float = LARGEST) -> None:
 
 def require_at_least_zero(name: str, value: float, most: float = LARGEST) -> None:
     """Refuse an option that is not a number from 0 to ``most``."""
+    _require_number(name, value)
     if not 0.0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and at least 0, got {value}")
     require_size(name, value, most)
@@ -44,6 +48,7 @@ def require_at_least_zero(name: str, value: float, most: float = LARGEST) -> Non
 
 def require_size(name: str, value: float, most: float = LARGEST) -> None:
     """Refuse an option that is not a number from ``-most`` to ``most``."""
+    _require_number(name, value)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
     if abs(value) > most:
@@ -59,3 +64,8 @@ def require_threads(threads: int | None) -> None:
     """Refuse a number of threads that no machine has; None leaves it to torch."""
     if threads is not None:
         require_whole("threads", threads, 1, MOST_THREADS)
+
+
+def _require_number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")

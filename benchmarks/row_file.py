@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entroreg.atomic import write_bytes
-from entroreg.benchmarks.errors import RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, UserError
 
 __all__ = ["METRICS", "RowFile"]
 
@@ -39,7 +39,7 @@ class RowFile:
             raise UserError(
                 f"{path} must have the {kept} rows that the checkpoint counts, got {len(whole)}: restore it from a "
                 "backup, or begin anew with --overwrite",
-                RUN_FAILED,
+                MISSING,
             )
         write_bytes(path, b"".join(whole[:kept]))
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in whole[:kept]]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from entroreg.atomic import write_json
 from entroreg.benchmarks import cells, provenance
-from entroreg.benchmarks.errors import RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, UserError
 from entroreg.benchmarks.json_types import require_types
 from entroreg.benchmarks.small_files import read_small
 from entroreg.checkpoint import CheckpointError, load_checkpoint
@@ -54,12 +54,12 @@ def saved_run(folder: Path, agent: str) -> tuple[dict[str, Tensor], dict[str, An
     except FileNotFoundError:
         return None
     except CheckpointError as error:
-        raise UserError(str(error), RUN_FAILED) from error
+        raise UserError(str(error), MISSING) from error
     if metadata.get("agent") != agent:
         raise UserError(
             f"{folder / CHECKPOINT} must be of a run of {agent}, got one of {metadata.get('agent')}: it belongs to "
             "another run",
-            RUN_FAILED,
+            MISSING,
         )
     return tensors, metadata
 
@@ -95,6 +95,10 @@ def parsed_config(folder: Path, config: dict[str, Any], parse: Callable[[dict[st
     Raises:
         UserError: the config is not of ``entroreg train``.
     """
+    grouped = config.get("kind") != "rlvr"
+    for name, value in config.items():
+        if grouped and name != "kind" and not isinstance(value, dict):
+            raise _not_ours(folder, f"{value!r} for {name!r}")
     try:
         options = parse(config)
         require_types(options)

@@ -43,7 +43,7 @@ _ACTIVATIONS: tuple[type, ...] = (
     nn.LogSigmoid, nn.Mish, nn.PReLU, nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus,
     nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink,
 )  # fmt: skip
-# Those whose state has a number or a tensor of the parameter's shape: see optimizers.py.
+# Those whose state has a number or a tensor of the parameter's shape: see state_dicts.py.
 _OPTIMIZERS: tuple[type, ...] = (
     torch.optim.ASGD, torch.optim.Adadelta, torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW,
     torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.Rprop,

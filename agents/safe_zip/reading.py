@@ -32,14 +32,12 @@ class Parts(NamedTuple):
         params: state dicts by name.
         variables: tensors beside them, or None.
         texts: versions and the like.
-        learning_rate_is_code: whether the learning rate is code, which is not read: it is the last one used, then.
     """
 
     values: dict[str, Any]
     params: dict[str, Any]
     variables: dict[str, Any] | None
     texts: dict[str, str]
-    learning_rate_is_code: bool
 
 
 class Checked(NamedTuple):
@@ -71,11 +69,11 @@ def read_parts(members: Mapping[str, bytes], custom_objects: Mapping[str, Any]) 
         raise UnsafeZipError(_advice(found.refused), found.refused)
     params, variables = read_params(members)
     values = {**found.values, **{name: value for name, value in custom_objects.items() if name in found.names}}
-    if found.learning_rate_is_code:
+    if found.learning_rate_is_code:  # until it is given, it stays what it was when the agent was saved
         values |= {LEARNING_RATE: _last_learning_rate(params), "_learning_rate_is_code": True}
     texts = {name: _readable(members[name]) for name in (_VERSION, _SYSTEM) if name in members}
     _modernise(values)
-    return Parts(values, params, variables, texts, found.learning_rate_is_code)
+    return Parts(values, params, variables, texts)
 
 
 def read_params(members: Mapping[str, bytes]) -> tuple[dict[str, Any], dict[str, Any] | None]:

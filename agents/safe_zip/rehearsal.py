@@ -7,6 +7,7 @@ that everything in the file fits, so that Stable-Baselines3 then meets no surpri
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import warnings
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from entroreg.agents.safe_zip.errors import UnsafeZipError
-from entroreg.agents.safe_zip.optimizers import check_optimizer
+from entroreg.agents.safe_zip.state_dicts import check_state
 from entroreg.agents.safe_zip.values import require
 
 _SLACK = 1 << 20  # elements
@@ -43,8 +44,10 @@ _SMALL = {"buffer_size": 1, "n_envs": 1, "seed": None, "verbose": 0, "target_ent
 class _AllocationLimit(TorchFunctionMode):
     """Counts torch's calls and the elements that they are asked for, and stops what goes too far."""
 
-    def __init__(self, tensors: list[Tensor]) -> None:
+    def __init__(self, weights: Any) -> None:
         super().__init__()
+        parts = weights.values() if isinstance(weights, dict) else []
+        tensors = [part for part in parts if isinstance(part, Tensor)]
         self._calls = _MOST_CALLS + 100 * len(tensors)
         self._elements = 2 * sum(tensor.numel() for tensor in tensors) + _SLACK
 
@@ -75,9 +78,8 @@ def rehearse(
     Raises:
         UnsafeZipError: no such agent can be built, or its parameters are others.
     """
-    weights = params.get("policy")
-    named = weights.values() if isinstance(weights, dict) else []
-    limit = _AllocationLimit([weight for weight in named if isinstance(weight, Tensor)])
+    own_network = "policy_class" in replaced or "policy_kwargs" in replaced
+    limit = contextlib.nullcontext() if own_network else _AllocationLimit(params.get("policy"))
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), limit:
             warnings.simplefilter("ignore")
@@ -92,7 +94,7 @@ def rehearse(
     if set(params) != expected:
         raise UnsafeZipError(f"the zip must have parameters of {sorted(expected)}, got {sorted(params)}")
     for name, state in params.items():
-        _check_state(name, state, recursive_getattr(agent, name))
+        check_state(name, state, recursive_getattr(agent, name))
     return agent
 
 
@@ -132,21 +134,3 @@ def _build_her_buffer(agent: Any) -> None:
     """Try the options of a buffer that the agent itself makes only for an environment."""
     options = {"device": "cpu", "n_envs": 1, "optimize_memory_usage": agent.optimize_memory_usage, "env": None}
     HerReplayBuffer(1, agent.observation_space, agent.action_space, **options, **agent.replay_buffer_kwargs)
-
-
-def _check_state(name: str, state: Any, own: Any) -> None:
-    if isinstance(own, torch.optim.Optimizer):
-        check_optimizer(state, own)
-        return
-    named = isinstance(state, dict) and all(isinstance(part, Tensor) for part in state.values())
-    require(state, named, "weights by name")
-    expected = getattr(own, "_orig_mod", own).state_dict()
-    others = set(state) ^ set(expected) or {key for key in state if not _alike(state[key], expected[key])}
-    if others:
-        few = ", ".join(sorted(str(key)[:100] for key in others)[:5])
-        raise UnsafeZipError(f"the weights of {name} are not those of the network that the zip describes: {few}")
-
-
-def _alike(tensor: Tensor, own: Tensor) -> bool:
-    same_kind = tensor.is_floating_point() == own.is_floating_point()
-    return same_kind and tensor.shape == own.shape and tensor.numel() > 0

@@ -247,7 +247,7 @@ class Resume:
     def execute(self) -> int:
         """Go on."""
         from entroreg.benchmarks.bench_folder import launches_in
-        from entroreg.benchmarks.cli.verbs import resumed
+        from entroreg.benchmarks.cli.resuming import resumed
 
         launches = launches_in(self.folder)
         if not launches:

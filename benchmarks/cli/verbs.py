@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, get_args
@@ -13,7 +12,7 @@ import tyro
 
 from entroreg.benchmarks.cli.running import naming_checkpoints, note, print_table, result_of
 from entroreg.benchmarks.distillation.options import TrainDistill
-from entroreg.benchmarks.errors import MISSING, OK, RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, OK, UserError
 from entroreg.benchmarks.mil.options import ModelName, TrainMIL
 from entroreg.benchmarks.options import TrainDiscreteSAC, TrainSAC
 from entroreg.benchmarks.ranges import MOST_DRAWN, require_positive, require_whole
@@ -78,42 +77,6 @@ class Train:
             _print_result(result)
             _print_places(folder)
         return OK
-
-
-def resumed(folder: Path, *, as_json: bool) -> Train:
-    """Return the training of a run folder as a verb that goes on with it.
-
-    Args:
-        folder: of a run, wherever it is now.
-        as_json: whether to print the result as JSON.
-
-    Raises:
-        UserError: the folder is no run, or one whose kind cannot go on.
-    """
-    from entroreg.benchmarks import options as agents
-    from entroreg.benchmarks.distillation import options as distill
-    from entroreg.benchmarks.mil import options as mil
-    from entroreg.benchmarks.rlvr import options as rlvr
-    from entroreg.benchmarks.robust import options as robust
-    from entroreg.benchmarks.run_folder import parsed_config, read_config
-
-    config = read_config(folder)
-    kind = config.get("kind")
-    parsers: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "mil": mil.from_json,
-        "distill": distill.from_json,
-        "rlvr": rlvr.from_json,
-        **dict.fromkeys(agents.KINDS, agents.from_json),
-        **dict.fromkeys(ADVERSARIAL, robust.from_json),
-    }
-    if kind not in parsers:
-        able = ", ".join(parsers)
-        raise UserError(f"{folder} must be a run that can go on, one of {able}, got {kind}: train it again")
-    options = parsed_config(folder, config, parsers[kind])
-    changed: dict[str, Any] = {"out": folder.absolute().parents[3], "resume": True, "overwrite": False, "json": as_json}
-    if isinstance(options, TrainRLVR):
-        return Train(replace(options, **changed))
-    return Train(replace(options, run=replace(options.run, **changed)))
 
 
 def _train_rlvr(options: TrainRLVR) -> int:
@@ -219,7 +182,7 @@ class Eval:
                 return evaluate_distill(self.run, config, as_json=self.json)
             return self._policy(config) if kind == "rlvr" else self._agent(config)
         except CheckpointError as error:
-            raise UserError(str(error), RUN_FAILED) from error
+            raise UserError(str(error), MISSING) from error
 
     def _adversarial(self, config: dict[str, Any]) -> int:
         from entroreg.benchmarks.robust.verbs import evaluate_adversarial, evaluate_robust

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entroreg.benchmarks.errors import OK, RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, OK, UserError
 from entroreg.benchmarks.mil.slide_verbs import Features
 
 
@@ -35,7 +35,7 @@ class HeatMap:
             with data_errors_as_user_errors():
                 found = self._drawn()
         except CheckpointError as error:
-            raise UserError(str(error), RUN_FAILED) from error
+            raise UserError(str(error), MISSING) from error
         if self.features.json:
             print(json.dumps(found))
             return OK

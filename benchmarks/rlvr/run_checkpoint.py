@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from entroreg import checkpoint
 from entroreg.agents.rlvr.grpo import GRPO
 from entroreg.agents.rlvr.warm_up import WarmingUp, WarmUp
-from entroreg.benchmarks.errors import RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, UserError
 from entroreg.benchmarks.run_folder import CHECKPOINT, saved_run
 from entroreg.state_tree import join_state, split_state
 
@@ -66,7 +66,7 @@ def load_run(folder: Path) -> Rollouts | dict[str, Any] | None:
         raise UserError(
             f"{folder / CHECKPOINT} must say in which phase the run is, and says none: it is of an entroreg whose "
             "runs could not go on; train again with --overwrite",
-            RUN_FAILED,
+            MISSING,
         )
     state: dict[str, Any] = join_state(tensors, metadata["state"])
     if metadata["phase"] == _WARM_UP:

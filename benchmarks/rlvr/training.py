@@ -24,6 +24,7 @@ from entroreg.benchmarks.progress import show_progress
 from entroreg.benchmarks.rlvr.options import TrainRLVR, from_json, to_json
 from entroreg.benchmarks.rlvr.outcome import outcome, passes
 from entroreg.benchmarks.rlvr.picture import plot_controls
+from entroreg.benchmarks.rlvr.room import require_room, require_room_to_evaluate
 from entroreg.benchmarks.rlvr.run_checkpoint import Rollouts, load_run, save_rollouts, save_warm_up
 from entroreg.benchmarks.rlvr.theory import monitor_of
 from entroreg.benchmarks.row_file import METRICS, RowFile
@@ -84,6 +85,7 @@ def train(
     if options.resume and is_done(folder):
         require_same_run(folder, to_json(options), _MAY_DIFFER)
         return read_result(folder)
+    require_room(options)
     with claimed(folder, overwrite=options.overwrite, resume=options.resume):
         if (folder / "config.json").exists():
             require_same_run(folder, to_json(options), _MAY_DIFFER)
@@ -215,6 +217,7 @@ def evaluate_run(folder: Path, config: dict[str, Any], problems: int) -> dict[st
         CheckpointError: the checkpoint is damaged.
     """
     options = parsed_config(folder, config, from_json)
+    require_room_to_evaluate(options, problems)
     try:
         tensors, metadata = checkpoint.load_checkpoint(folder / CHECKPOINT)
     except FileNotFoundError as error:

@@ -14,7 +14,7 @@ from entroreg.agents.adversarial.curricula import floor_of
 from entroreg.agents.adversarial.players import Frozen
 from entroreg.atomic import write_json
 from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
-from entroreg.benchmarks.errors import RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, UserError
 from entroreg.benchmarks.evaluation import Act, episode_returns
 from entroreg.benchmarks.progress import show_progress
 from entroreg.benchmarks.robust.adversaries import returns_against
@@ -172,7 +172,7 @@ def _begun(
     except FileNotFoundError:  # the run begins
         pass
     except CheckpointError as error:
-        raise UserError(str(error), RUN_FAILED) from error
+        raise UserError(str(error), MISSING) from error
     with as_user_errors(options.run.env):
         floor = _floor(options, folder, stop, note)
         return None if stop() else build_training(options, floor)
@@ -205,6 +205,8 @@ def _learn(agent: TwoPlayers, options: TrainAdversarial, folder: Path, stop: Sto
     with RowFile(folder / METRICS, agent.iterations) as rows, show_progress(title, run.steps) as progress:
         agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb")), _Rows(rows)]))
 
+        saved: int | None = None
+
         def after(_agent: TwoPlayers) -> bool:
             progress.advance(min(agent.num_timesteps, run.steps), [{"return": agent.last_return}])
             if agent.num_timesteps >= run.steps or agent.iterations % run.checkpoint_every == 0:
@@ -217,7 +219,6 @@ def _learn(agent: TwoPlayers, options: TrainAdversarial, folder: Path, stop: Sto
             agent.save(folder / CHECKPOINT, keep=run.keep)
             saved = agent.iterations
 
-        saved: int | None = None
         left = run.steps - agent.num_timesteps
         if left > 0:
             agent.learn(left, reset_num_timesteps=False, on_iteration=after, stop=stop)

@@ -146,7 +146,10 @@ def test_the_fresh_adversary_of_a_homogeneous_run_has_a_coefficient_of_its_own(t
         (["--robust", "rrls-1", "--points", "1"], "points must be at least 2, got 1"),
         (["--heatmap"], "heatmap and slides are for runs of mil"),
         (["--robust", "rrls-1", "--adversary-steps", "60"], "adversary_steps must be above learning_starts, 60 in"),
-        (["--robust", "rrls-1", "--adversary-steps", "99", "--force", "-1"], "force must be finite and above 0, got -1.0"),
+        (
+            ["--robust", "rrls-1", "--adversary-steps", "99", "--force", "-1"],
+            "force must be finite and above 0, got -1.0",
+        ),
         (["--robust", "rrls-1", "--force", "1"], "force is that of a fresh adversary: give --robust and"),
     ],
 )

@@ -16,7 +16,7 @@ import torch
 import tyro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from entroreg.benchmarks.errors import RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, UserError
 from entroreg.benchmarks.mil import cross_validation
 from entroreg.benchmarks.mil.evaluation import evaluate_run, load_fold
 from entroreg.benchmarks.mil.options import (
@@ -141,7 +141,7 @@ def test_a_run_leaves_everything_and_evaluation_repeats_it(
 def test_a_stopped_run_that_goes_on_is_the_undisturbed_one(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_all(run={"out": Path("whole")})
     asked = options(run={"resume": True})
-    # In an epoch 3 steps ask, then its validation twice, then its end; in the test of a fold, 8 bags and 3 places ask.
+    # In an epoch 3 steps ask, then its validation twice, then its end; in the test of a fold, 8 bags and 3 places.
     # So it stops in the first epoch, in the validation, in the test of the first fold, in the validation of the
     # second fold's first epoch, after the third epoch of the third fold, and at once.
     epoch, test = 6, 11
@@ -195,7 +195,7 @@ def test_what_is_there_is_neither_lost_nor_mixed(in_tmp: Path) -> None:
     tensors.write_bytes(tensors.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"tensors.safetensors is not as .* says") as error:
         train(options(run={"resume": True}), FOLDER, NEVER)
-    assert error.value.exit_code == RUN_FAILED
+    assert error.value.exit_code == MISSING
     train_all(run={"overwrite": True})
     with pytest.raises(UserError, match="holds a finished run"):
         train(options(), FOLDER, NEVER)

@@ -100,10 +100,12 @@ def _in_save(patch: pytest.MonkeyPatch, number: int, act: Callable[[], Any]) -> 
     patch.setattr(os, "fsync", watched)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 @pytest.mark.parametrize(
-    ("command", "agent", "env"),
-    [(SAC_RUN, "sac", "InvertedPendulum-v5"), (DISCRETE, "discrete-sac", "CartPole-v1")],
+    ("command", "agent", "env", "number", "code"),
+    [
+        (SAC_RUN, "sac", "InvertedPendulum-v5", signal.SIGTERM, 75),
+        (DISCRETE, "discrete-sac", "CartPole-v1", signal.SIGINT, 130),
+    ],
 )
 def test_a_run_that_is_stopped_everywhere(
     command: list[str],
@@ -273,7 +275,7 @@ def test_an_environment_whose_state_cannot_be_seen(tmp_path: Path, capsys: pytes
     try:
         assert main([*command, "--out", str(tmp_path / "whole")]) == 0
         (told,) = [line for line in capsys.readouterr().err.splitlines() if "between episodes" in line]
-        assert ".count must hold plain data, got itertools.count" in told
+        assert "env.count must be plain data, got itertools.count, whose state cannot be seen" in told
         with pytest.MonkeyPatch.context() as patch:
             _at_step(patch, 103, lambda: os.kill(os.getpid(), signal.SIGTERM))
             assert main([*command, "--out", str(tmp_path)]) == 75

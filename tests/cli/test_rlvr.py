@@ -106,7 +106,7 @@ def _stop_in(monkeypatch: pytest.MonkeyPatch, name: str, call: int, number: int)
     monkeypatch.setattr(training, name, counted)
 
 
-# Of a run that is stopped again and again: what is called when a signal comes, and its code of exit. In the warm-up,
+# Of a run that is stopped again and again: what is called when a signal comes, and its exit code. In the warm-up,
 # in the evaluation before, in a save, and in the evaluation after.
 STOPS = [
     ("warm_up", 1, signal.SIGINT, 130),

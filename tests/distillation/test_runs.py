@@ -37,7 +37,7 @@ from entroreg.benchmarks.distillation.options import (
 )
 from entroreg.benchmarks.distillation.training import evaluate_run, run_folder, train
 from entroreg.benchmarks.distillation.verbs import evaluate_distill, train_distill
-from entroreg.benchmarks.errors import MISSING, RUN_FAILED, UserError
+from entroreg.benchmarks.errors import MISSING, UserError
 from entroreg.benchmarks.run_folder import read_config
 from entroreg.checkpoint import load_checkpoint
 from entroreg.vision.distillation import METHODS
@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint(in_tmp: Path) -> None:
     (folder / "checkpoints" / "last" / "tensors.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="is not as") as caught:
         train(_options(resume=True), folder, NEVER)
-    assert caught.value.exit_code == RUN_FAILED
+    assert caught.value.exit_code == MISSING
 
 
 def test_autoattack_without_its_package_is_refused_first(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

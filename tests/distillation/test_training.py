@@ -288,9 +288,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None
     assert next(rows)["step"] == 1
     next(student.parameters()).register_hook(lambda gradient: gradient * math.inf)
     before = [parameter.detach().clone() for parameter in student.parameters()]
-    with pytest.raises(
-        FloatingPointError, match=r"^gradient norm became (nan|inf) at step 2: lower the learning"
-    ):
+    with pytest.raises(FloatingPointError, match=r"^gradient norm became (nan|inf) at step 2: lower the learning"):
         next(rows)
     assert all(torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True))
 

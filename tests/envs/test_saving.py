@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,21 +60,29 @@ def _in_monitor(env_id: str, **arguments: Any) -> gym.Env[Any, Any]:
     return Monitor(gym.make(env_id, **arguments))
 
 
-def _require_exact(make: Callable[[], Any], steps: int, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    found = compare(make, steps)
-    with capsys.disabled():
-        print(f"\n{name} saved at step {steps}: largest difference {found.largest} in {AFTER} steps", end="")
-    assert (found.at_once, found.later) == ({}, {})
+@pytest.fixture(scope="module")
+def require_exact(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[], Any], int], None]]:
+    """Compare an environment with one that gets its state; print the totals at the end."""
+    largest: list[float] = []
+
+    def require(make: Callable[[], Any], steps: int) -> None:
+        found = compare(make, steps)
+        largest.append(found.largest)
+        assert (found.at_once, found.later) == ({}, {})
+
+    yield require
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
+        print(f"\n{len(largest)} comparisons over {AFTER} steps each: largest difference {max(largest)}", end="")
 
 
 @pytest.mark.parametrize("steps", [1, 13, 40])
 @pytest.mark.parametrize("env_id", MUJOCO)
-def test_mujoco(env_id: str, steps: int, capsys: pytest.CaptureFixture[str]) -> None:
-    _require_exact(partial(_in_monitor, env_id), steps, capsys, env_id)
+def test_mujoco(env_id: str, steps: int, require_exact: Any) -> None:
+    require_exact(partial(_in_monitor, env_id), steps)
 
 
 @pytest.mark.parametrize("env_id", ["Ant-v5", "Humanoid-v5", "Hopper-v5"])
-def test_among_many_contacts(env_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_among_many_contacts(env_id: str, require_exact: Any) -> None:
     make = partial(_in_monitor, env_id, terminate_when_unhealthy=False)
     env, contacts = saved_at(make, 0), []
     for action in actions_of(env, 150, 3):
@@ -82,18 +90,21 @@ def test_among_many_contacts(env_id: str, capsys: pytest.CaptureFixture[str]) ->
         env.step(action)
     assert max(contacts) >= {"Ant-v5": 2, "Humanoid-v5": 8, "Hopper-v5": 2}[env_id]
     steps = int(np.argmax(contacts))
-    _require_exact(make, steps, capsys, f"{env_id} with {max(contacts)} contacts")
+    require_exact(make, steps)
 
 
-@pytest.mark.parametrize("steps", [0, 11])
 @pytest.mark.parametrize("env_id", SMALL)
-def test_small(env_id: str, steps: int, capsys: pytest.CaptureFixture[str]) -> None:
-    _require_exact(partial(_in_monitor, env_id), steps, capsys, env_id)
+def test_small(env_id: str, require_exact: Any) -> None:
+    require_exact(partial(_in_monitor, env_id), 11)
+
+
+def test_right_after_a_reset(require_exact: Any) -> None:
+    require_exact(partial(_in_monitor, "CartPole-v1"), 0)
 
 
 @pytest.mark.parametrize("env_id", OURS)
-def test_ours(env_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _require_exact(partial(_in_monitor, env_id, **OURS[env_id]), 23, capsys, env_id)
+def test_ours(env_id: str, require_exact: Any) -> None:
+    require_exact(partial(_in_monitor, env_id, **OURS[env_id]), 23)
 
 
 ADDED: dict[str, Callable[[Any], Any]] = {
@@ -104,32 +115,32 @@ ADDED: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", ADDED)
-def test_our_wrappers(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _require_exact(lambda: Monitor(ADDED[name](gym.make("Hopper-v5"))), 23, capsys, name)
+def test_our_wrappers(name: str, require_exact: Any) -> None:
+    require_exact(lambda: Monitor(ADDED[name](gym.make("Hopper-v5"))), 23)
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_wrappers(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _require_exact(lambda: WRAPPERS[name](gym.make("Pendulum-v1", max_episode_steps=50)), 30, capsys, name)
+def test_wrappers(name: str, require_exact: Any) -> None:
+    require_exact(lambda: WRAPPERS[name](gym.make("Pendulum-v1", max_episode_steps=50)), 30)
 
 
-def test_all_wrappers_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_wrappers_at_once(require_exact: Any) -> None:
     def make() -> gym.Env[Any, Any]:
         env: Any = Perturbed(gym.make("Hopper-v5"), NOISY)
         for name in ("RescaleAction", "ClipAction", "NormalizeObservation", "NormalizeReward", "TimeLimit"):
             env = WRAPPERS[name](env)
         return Monitor(WRAPPERS["FrameStackObservation"](env))
 
-    _require_exact(make, 25, capsys, "all wrappers")
+    require_exact(make, 25)
 
 
 @pytest.mark.parametrize("name", ["plain", "VecNormalize", "VecFrameStack", "VecMonitor"])
-def test_vectors(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vectors(name: str, require_exact: Any) -> None:
     around = {"plain": lambda env: env, "VecNormalize": VecNormalize, "VecMonitor": VecMonitor}
     around["VecFrameStack"] = partial(VecFrameStack, n_stack=3)
     one = partial(_in_monitor, "Hopper-v5", max_episode_steps=20)
     inner = one if name != "VecMonitor" else partial(gym.make, "Hopper-v5", max_episode_steps=20)
-    _require_exact(lambda: around[name](DummyVecEnv([inner] * 3)), 33, capsys, f"{name} of 3")
+    require_exact(lambda: around[name](DummyVecEnv([inner] * 3)), 33)
 
 
 def test_what_shares_objects_is_saved_as_one() -> None:

@@ -79,7 +79,7 @@ def test_mutated_states(
     make: Callable[[], Any], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # for MuJoCo's log of warnings
-    _fuzz(make, 150, capsys)
+    _fuzz(make, 50, capsys)
 
 
 @pytest.mark.slow

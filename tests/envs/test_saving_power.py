@@ -127,7 +127,7 @@ class _Trial:
             return at_once, True
 
 
-@pytest.mark.parametrize("env_id", READ)
+@pytest.mark.parametrize("env_id", ["Ant-v5", pytest.param("Humanoid-v5", marks=pytest.mark.slow)])
 def test_every_field_is_noticed(env_id: str, capsys: pytest.CaptureFixture[str]) -> None:
     trial = _Trial(env_id)
     assert trial.noticed(_nothing) == (False, False)

@@ -77,6 +77,8 @@ STRUCTURE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda a: a.update(rng=3),
         r"env\.rng must be int, as .* got numpy\.random\S*Generator",
     ),
+    "a member by data": (lambda a: a.update(phase=3), r"env\.phase must be int, as .* got \S*Phase"),
+    "a named tuple by a tuple": (lambda a: a.update(pair=[1, 2]), r"env\.pair must be a tuple, as .* got \S*Pair"),
     "a parameter by data": (
         lambda a: node_of(a["net"], "_parameters")["items"][0].__setitem__(1, 3),
         r"env\.net\._parameters\['weight'\] must be int, as .* got torch\S*Parameter",

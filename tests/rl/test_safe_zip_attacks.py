@@ -328,7 +328,7 @@ def test_attributes_with_too_many_parts(members: dict[str, bytes]) -> None:
     ("name", "match"),
     [
         ("../canary", "no plain relative path"),
-        ("/tmp/canary", "no plain relative path"),
+        ("/canary", "no plain relative path"),
         ("a//b", "no plain relative path"),
         ("a/./b", "no plain relative path"),
         ("..\\canary", "no plain relative path"),
@@ -537,7 +537,8 @@ def test_parameters_of_another_network(members: dict[str, bytes]) -> None:
     ):
         raw = _changed_tensors(members["policy.pth"], change)
         _refused(
-            _zip({**members, "policy.pth": raw}), "weights of policy are not those of the network.*(mu.bias|more)"
+            _zip({**members, "policy.pth": raw}),
+            "weights of policy are not those of the agent's network: (actor.mu.bias|more)",
         )
     for name in ("policy.pth", "critic.optimizer.pth"):
         _refused(_zip({key: raw for key, raw in members.items() if key != name}), "must have parameters of")

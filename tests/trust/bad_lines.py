@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from bad_values import HUGE, bad_values
+from bad_configs import config_cases
+from bad_values import bad_values
+from bad_words import word_cases
+from cases import Case
 from command_walk import Flag, verbs
-from good_ground import FEATURES, LINES
+from good_ground import FEATURES, LINES, RUNS
 
 _OTHER_LINES = {
     ("train mil", "labels"): FEATURES,
-    ("eval", "slides"): "eval goods/runs/slides --heatmap",
+    ("eval", "slides"): f"eval {RUNS['slides']} --heatmap",
     ("bench run", "address"): "bench run overhead --out out --executor ray",
     ("bench run", "partition"): "bench run overhead --out out --executor slurm",
     ("bench run", "minutes"): "bench run overhead --out out --executor slurm",
@@ -20,25 +21,12 @@ _OTHER_LINES = {
     ("resume", "partition"): "resume goods/bench --executor slurm",
     ("resume", "minutes"): "resume goods/bench --executor slurm",
     **{
-        ("eval", name): "eval goods/runs/qarl --robust rrls-2 --episodes 1 --points 2"
+        ("eval", name): f"eval {RUNS['qarl']} --robust rrls-2 --episodes 1 --points 2"
         for name in ("robust", "points", "physics", "adversary_steps")
     },
-    ("eval", "force"): "eval goods/runs/qarl --robust rrls-2 --episodes 1 --points 2 --adversary-steps 10",
+    ("eval", "force"): f"eval {RUNS['qarl']} --robust rrls-2 --episodes 1 --points 2 --adversary-steps 10",
 }
 """Where a flag means nothing in the verb's own line."""
-
-
-class Case(NamedTuple):
-    """A bad command line."""
-
-    verb: str
-    """Such as ``train sac``."""
-    about: str
-    """What is wrong: a flag, or a word."""
-    arguments: tuple[str, ...]
-    """Without the program's name."""
-    prepare: Callable[[Path], None] | None = None
-    """What makes the files that it names in its folder."""
 
 
 def flag_cases() -> Iterator[Case]:
@@ -65,7 +53,7 @@ def with_value(verb: str, flag: Flag, value: str) -> tuple[str, ...]:
 
 def all_cases() -> list[Case]:
     """Return every case, each command line once."""
-    return list(dict.fromkeys(flag_cases()))
+    return list(dict.fromkeys([*flag_cases(), *word_cases(), *config_cases()]))
 
 
 def sample(count: int) -> list[Case]:

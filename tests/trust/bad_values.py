@@ -9,20 +9,66 @@ from command_walk import Flag
 LONG = "x" * 100_000
 """More than any name or number needs; a single argument may have 128 KiB."""
 HUGE = str(10**30)
-_WORDS = ("", "no-such-word", " ", "None of these", "ünïcödé-🦾", "two\nlines", "tab\there", "nul\0byte", "\udcff", LONG)
+_WORDS = (
+    *(
+        "",
+        "no-such-word",
+        " ",
+        "None of these",
+        "ünïcödé-🦾",
+        "two\nlines",
+        "tab\there",
+        "nul\0byte",
+        "\udcff",
+        LONG,
+    ),
+)
 _NOT_WHOLE = ("", "many", "1.5", "1e3", "nan", "inf", "0x10", "1,000", "9" * 5_000, "5\n6", "5\0", "½", "--", "[]")
 _OUT_OF_RANGE = ("-1", "0", HUGE, f"-{HUGE}")
 _NO_NUMBER = ("", "much", "1,5", "1e", "0x1p3", "5\n6", "5\0", "½", "[]", "1 2")
 _NO_QUANTITY = ("-1", "0", "1e30", "nan", "inf", "-inf", "1e999", "-1e30")
 _PATHS = (
-    *("nowhere", "nowhere/at/all", "goods/empty", "goods/empty-folder", "goods/loop", "goods/dangling", "goods/noise"),
-    *("/dev/null", "/proc/1/mem", "/sys/kernel", "", "x" * 300, LONG, "two\nlines", "nul\0byte", "\udcff", "~nobody"),
+    *(
+        "nowhere",
+        "nowhere/at/all",
+        "goods/empty",
+        "goods/empty-folder",
+        "goods/loop",
+        "goods/dangling",
+        "goods/noise",
+    ),
+    *(
+        "/dev/null",
+        "/proc/1/mem",
+        "/sys/kernel",
+        "",
+        "x" * 300,
+        LONG,
+        "two\nlines",
+        "nul\0byte",
+        "\udcff",
+        "~nobody",
+    ),
 )
 _NO_FOLDERS = (
     *("goods/empty", "goods/empty/below", "goods/loop", "goods/loop/below", "/dev/null", "/dev/null/below"),
     *("/proc/nowhere", "/sys/nowhere", "x" * 300, LONG, "nul\0byte", "\udcff", "goods/dangling/below"),
 )
-_DEVICES = ("", "tpu9", "cuda", "cuda:7", "cpu:x", "meta", "mps", "cpu,cuda", "CPU", "cuda:-1", "two\nlines", "cpu\0", LONG)
+_DEVICES = (
+    "",
+    "tpu9",
+    "cuda",
+    "cuda:7",
+    "cpu:x",
+    "meta",
+    "mps",
+    "cpu,cuda",
+    "CPU",
+    "cuda:-1",
+    "two\nlines",
+    "cpu\0",
+    LONG,
+)
 _ENVIRONMENTS = (
     *("Pendulm-v1", "", ".", "..", "/", "Pendulum-v99", "Pendulum-v", "-v1", "a/b/c-v0", "🦾-v0", "Pendulum-v1\n"),
     *("no.such.module:X-v0", ":Pendulum-v1", "Blackjack-v1", "FrozenLake-v1", "HalfCheetah-v3", "ALE/Pong-v5"),
@@ -33,11 +79,42 @@ _COEFFICIENTS = (
     *("inf", "-inf", "-1", "-0.1", "1e30", "1e999", "0,1", "two\nlines", "nul\0byte", LONG),
 )
 _ADDRESSES = (
-    *("", "auto", ":", "127.0.0.1:1", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:x", "ray://127.0.0.1:1", "a..b:1"),
-    *(f"{'a' * 100}:1", "[::1]:1", "no-such-host.invalid:6379", "ray://", "http://127.0.0.1:1", "two\nlines:1", "\0:1"),
+    *(
+        "",
+        "auto",
+        ":",
+        "127.0.0.1:1",
+        "127.0.0.1:99999",
+        "127.0.0.1:-1",
+        "127.0.0.1:x",
+        "ray://127.0.0.1:1",
+        "a..b:1",
+    ),
+    *(
+        f"{'a' * 100}:1",
+        "[::1]:1",
+        "no-such-host.invalid:6379",
+        "ray://",
+        "http://127.0.0.1:1",
+        "two\nlines:1",
+        "\0:1",
+    ),
 )
 _SUITES = (
-    *("sacc", "", ".", "..", "a.b", "sac.", ".sac", "json.decoder", "entroreg.nothing", "1.5", "no such suite", "a\nb"),
+    *(
+        "sacc",
+        "",
+        ".",
+        "..",
+        "a.b",
+        "sac.",
+        ".sac",
+        "json.decoder",
+        "entroreg.nothing",
+        "1.5",
+        "no such suite",
+        "a\nb",
+    ),
     *("nul\0byte", "nul.\0byte", "ALL", "-", "../sac", "x." * 400, LONG, "\udcff", "\udcff.x"),
 )
 # By the name of the flag, where it is more than a word or a number.

@@ -73,6 +73,8 @@ def _hints(options: type) -> dict[str, Any]:
 
 def _is_choice_of_verbs(hint: Any) -> bool:
     parts = get_args(hint)
-    return bool(parts) and all(dataclasses.is_dataclass(get_args(part)[0]) for part in parts if get_args(part)) and all(
-        hasattr(part, "__metadata__") for part in parts
+    return (
+        bool(parts)
+        and all(dataclasses.is_dataclass(get_args(part)[0]) for part in parts if get_args(part))
+        and all(hasattr(part, "__metadata__") for part in parts)
     )

@@ -9,13 +9,18 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+from entroreg.benchmarks import options as agents
 from entroreg.benchmarks.cli import main
+from entroreg.benchmarks.cli.parsing import parse
+from entroreg.benchmarks.distillation import options as distill
+from entroreg.benchmarks.mil import options as mil
+from entroreg.benchmarks.rlvr import options as rlvr
+from entroreg.benchmarks.robust import options as robust
 
-_AGENT = (
-    "--steps 20 --eval-episodes 1 --learning-starts 5 --batch-size 4 --net 4 --threads 1 --device cpu --seed 1 --out out"
-)
+_AGENT = "--steps 20 --eval-episodes 1 --learning-starts 5 --batch-size 4 --net 4 --threads 1 --device cpu --seed 1 --out out"
 _MIL = "--folds 2 --epochs 1 --validation-share 0 --hidden 4 --threads 1 --device cpu --seed 1 --out out"
 TRAININGS = {
     "sac": f"train sac --env Pendulum-v1 {_AGENT}",
@@ -31,9 +36,21 @@ TRAININGS = {
 """Quick trainings of every kind, by the kind in config.json."""
 FEATURES = f"train mil --features goods/slides --labels goods/labels.csv {_MIL}"
 _SLIDE = "goods/slide.png --slide-mpp 0.5 --tile 32 --min-tissue 0 --out out"
+_PLACES = {
+    "sac": "sac/Pendulum-v1",
+    "discrete-sac": "discrete-sac/CartPole-v1",
+    "qarl": "qarl/InvertedPendulum-v5",
+    "rarl": "rarl/InvertedPendulum-v5",
+    "rlvr": "rlvr-none/addition-1",
+    "mil": "mil-abmil/bags",
+    "distill": "distill-plain-strided-conv/bars",
+    "slides": "mil-abmil/slides",
+}
+RUNS = {name: f"goods/runs/{name}/train/{place}/seed-1" for name, place in _PLACES.items()}
+"""Their folders; the second run of mil is of slides."""
 LINES = {
     **{f"train {kind}": line for kind, line in TRAININGS.items()},
-    "eval": "eval goods/runs/sac --episodes 1",
+    "eval": f"eval {RUNS['sac']} --episodes 1",
     "bench run": "bench run overhead --preset smoke --out out",
     "bench status": "bench status goods/bench",
     "bench list": "bench list",
@@ -46,12 +63,23 @@ LINES = {
     "data mnist-bags": "data mnist-bags --out out --bags 2",
     "mil features": f"mil features {_SLIDE}",
     "mil tiles": f"mil tiles {_SLIDE}",
-    "mil heatmap": f"mil heatmap {_SLIDE} --run goods/runs/slides",
+    "mil heatmap": f"mil heatmap {_SLIDE} --run {RUNS['slides']}",
     "list": "list",
     "check": "check",
 }
 """A line of each verb; those of data and of mil features need a network, and are bad in nothing else."""
-RUNS = {kind: f"goods/runs/{kind}" for kind in TRAININGS}
+
+
+def configs() -> dict[str, dict[str, Any]]:
+    """Return config.json of each run."""
+    found = {}
+    for kind, line in TRAININGS.items():
+        options: Any = parse(line.split())
+        of_kind = {"sac": agents, "discrete-sac": agents, "mil": mil, "distill": distill, "rlvr": rlvr}.get(
+            kind, robust
+        )
+        found[kind] = json.loads(json.dumps(of_kind.to_json(options.agent)))
+    return found
 
 
 def lay_out(here: Path) -> None:
@@ -79,12 +107,11 @@ def _train(name: str, line: str, here: Path) -> None:
         code = main(line.split())
     if code != 0:
         raise RuntimeError(f"a good line must end with 0, got {code} for {line}: {told.getvalue()}")
-    (run,) = (path.parent for path in (here / "out").rglob("config.json"))
+    (here / "out").rename(here / "goods" / "runs" / name)
+    run = here / RUNS[name]
     for unread in (*run.glob("*.zip"), *run.glob("*.png")):
         unread.unlink()
     shutil.rmtree(run / "tb", ignore_errors=True)
-    run.rename(here / "goods" / "runs" / name)
-    shutil.rmtree(here / "out")
 
 
 def _write_odd_paths(goods: Path) -> None:
@@ -134,3 +161,4 @@ def _write_results(goods: Path) -> None:
         (folder / "meta.json").write_text(json.dumps({"commit": "0" * 40, "dirty": False}))
         (folder / "config.json").write_text(json.dumps(dataclasses.asdict(cell)))
     (goods / "bench" / "sac" / "bench.json").write_text(json.dumps(launch))
+    (goods / "bench" / "sac" / ".lock").touch()

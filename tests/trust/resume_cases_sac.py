@@ -249,6 +249,18 @@ class Memory(KVWriter):
         pass
 
 
+# Of an agent: times of day, what the two have been given differently, what is written before it is read.
+_MAY_DIFFER = ("start_time", "seed", "_current_progress_remaining", "_last_episode_starts")
+
+
+def attributes(model: Any) -> dict[str, Any]:
+    """Return what an agent holds directly, whoever thinks that it is state or not."""
+    plain = (bool, int, float, str, np.ndarray, np.generic, dict)
+    found = {name: value for name, value in vars(model).items() if isinstance(value, plain)}
+    kept = {name: value for name, value in found.items() if name not in _MAY_DIFFER and "kwargs" not in name}
+    return {**kept, "entropy_watch": model.entropy_watch.state_dict()}
+
+
 class Record(BaseCallback):
     """Notes the state between every two rollouts, and a row for each episode."""
 
@@ -261,7 +273,8 @@ class Record(BaseCallback):
         rows = {name: table.rows[: table.filled] for name, table in replay.tables().items()}
         if self.model.num_timesteps >= self._since:
             with contextlib.suppress(WithinEpisodeError):
-                self._trace.states[self.model.num_timesteps] = leaves(training_state(self.model, replay), rows)
+                seen = {**training_state(self.model, replay), "seen": attributes(self.model)}
+                self._trace.states[self.model.num_timesteps] = leaves(seen, rows)
 
     def _on_rollout_start(self) -> None:
         if not self._saving.stopping:

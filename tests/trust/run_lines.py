@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from bad_lines import Case, all_cases, sample
+from bad_lines import all_cases, sample
+from cases import Case
 from good_ground import lay_out
 
 from entroreg.benchmarks.cli import main
@@ -48,7 +49,13 @@ def run_line(case: Case, here: Path) -> dict[str, Any]:
             signal.alarm(0)
         shown, told = (_text_of(file) for file in (out, err))
     left = sorted(name for name, state in _files(here).items() if before.get(name) != state)
-    return {"code": code, "out": shown[:_SHOWN], "err": told[-_SHOWN:], "lines": len(told.splitlines()), "left": left}
+    return {
+        "code": code,
+        "out": shown[:_SHOWN],
+        "err": told[-_SHOWN:],
+        "lines": len(told.splitlines()),
+        "left": left,
+    }
 
 
 def fault_of(found: dict[str, Any]) -> str:
@@ -129,7 +136,11 @@ if __name__ == "__main__":
 
     ground = Path(sys.argv[1]).absolute()
     ground.mkdir(exist_ok=True)
-    os.environ |= {"ENTROREG_DATA": str(ground / "no-data"), "PIP_INDEX_URL": "http://127.0.0.1:1", "PATH": "/nowhere"}
+    os.environ |= {
+        "ENTROREG_DATA": str(ground / "no-data"),
+        "PIP_INDEX_URL": "http://127.0.0.1:1",
+        "PATH": "/nowhere",
+    }
     if not (ground / "goods").exists():
         lay_out(ground)
     _limit_memory()

@@ -81,6 +81,14 @@ def test_a_file_that_is_cut_off_is_named(name: str, tmp_path: Path) -> None:
     assert contents.inspect(folder).corrupt == (name,)
 
 
+def test_a_zip_with_a_flipped_bit_is_named(tmp_path: Path) -> None:
+    folder = _run(tmp_path / "run")
+    data = bytearray((folder / "model.zip").read_bytes())
+    data[data.index(b"3.0")] ^= 1
+    (folder / "model.zip").write_bytes(data)
+    assert contents.inspect(folder).corrupt == ("model.zip",)
+
+
 def test_a_damaged_row_is_corrupt_but_a_torn_last_one_is_torn(tmp_path: Path) -> None:
     folder = _run(tmp_path / "run")
     with (folder / "metrics.jsonl").open("a") as file:

@@ -96,8 +96,12 @@ def test_a_model_and_a_buffer_of_different_saves_are_mismatched(stock: tuple[str
 def test_stock_goes_on_from_what_loads(tmp_path: Path) -> None:
     training = of_stock("sb3-callback", "smoke")
     assert training.start(tmp_path) == 0
-    (tmp_path / "result.json").unlink()
     newest = tmp_path / "rl_model_200_steps.zip"
+    written = newest.stat().st_mtime_ns
+    (tmp_path / "result.json").unlink()
+    assert training.start(tmp_path) == 0
+    assert newest.stat().st_mtime_ns == written  # nothing was left to train
+    (tmp_path / "result.json").unlink()
     newest.write_bytes(newest.read_bytes()[:100])
     old = (tmp_path / "rl_model_100_steps.zip").stat().st_mtime_ns
     assert training.start(tmp_path) == 0

@@ -49,8 +49,8 @@ def test_the_undisturbed_run_is_one_that_can_tell(whole: Path) -> None:
 
 
 def test_a_run_stopped_again_and_again_is_the_undisturbed_one(whole: Path, tmp_path: Path) -> None:
-    # It asks after each of some 30 steps of an iteration. So it stops in the first turns of the adversary and of the
-    # protagonist, in later ones, where the memories have come round, and in the evaluation at the end.
+    # It asks after each of some 30 steps of an iteration. So it stops in the first turns of the adversary and of
+    # the protagonist, in later ones, where the memories have come round, and in the evaluation at the end.
     found = RUN.stopped_again_and_again(tmp_path / "stopped", (4, 25, 60, 75, 85, 199, 54))
     trained = found[1:]  # the first stop was before any training
     compared = compare([*history(whole), RUN.outcome(whole)], trained)

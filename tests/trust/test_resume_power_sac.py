@@ -28,7 +28,6 @@ _NODES = ("array", "scalar", "numbers", "tensor", "random", "mujoco")
 UNFELT = {
     r"param_groups\[0\]\.lr$": "a part of torch's own state, set anew from the schedule before each update",
     r"^\.entropy_watch\.": "says when a warning is given, and trains nothing",
-    r"\.replay\.attributes\.added$": "read by a copy of the buffer on a GPU",
     r"\.env\.attributes\.old_(obs|reward)$": "of VecNormalize, and written by each step before they are read",
 }
 

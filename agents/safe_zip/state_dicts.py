@@ -1,6 +1,6 @@
-"""The state of an optimiser, checked against the optimiser that is to take it.
+"""State dicts, checked against the networks and optimisers that are to take them.
 
-torch's own ``load_state_dict`` takes moments of any shape; a compiled update would read beyond them.
+An optimiser's own ``load_state_dict`` takes moments of any shape; a compiled update would read beyond them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from entroreg.agents.safe_zip.errors import UnsafeZipError
 from entroreg.agents.safe_zip.values import require, require_type
+
+
+def check_state(name: str, state: Any, own: Any, *, exact: bool = True) -> None:
+    """Refuse a state dict that does not fit.
+
+    Args:
+        name: for the error.
+        state: as ``state_dict`` returned it.
+        own: the network or optimiser that is to load it.
+        exact: whether a network's state must have all its weights, and no others.
+
+    Raises:
+        UnsafeZipError: it does not fit.
+    """
+    if isinstance(own, torch.optim.Optimizer):
+        check_optimizer(state, own)
+        return
+    named = isinstance(state, dict) and all(isinstance(part, Tensor) for part in state.values())
+    require(state, named, "weights by name")
+    expected = getattr(own, "_orig_mod", own).state_dict()
+    common = set(state) & set(expected)
+    others = {key for key in common if not _is_weight(state[key], expected[key])}
+    others |= set(state) ^ set(expected) if exact else set()
+    if others:
+        few = ", ".join(sorted(str(key)[:100] for key in others)[:5])
+        raise UnsafeZipError(f"the weights of {name} are not those of the agent's network: {few}")
+
+
+def _is_weight(tensor: Tensor, own: Tensor) -> bool:
+    same_kind = tensor.is_floating_point() == own.is_floating_point()
+    return same_kind and tensor.shape == own.shape and tensor.numel() > 0
 
 
 def check_optimizer(state: Any, optimizer: torch.optim.Optimizer) -> None:
