@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entroreg import checkpoint
-from entroreg.agents.agent_checkpoint import metadata_of, require_same_agent
+from entroreg.agents.agent_checkpoint import learned_state, metadata_of, require_same_agent
 from entroreg.agents.discrete_sac import DiscreteSAC
 from entroreg.agents.replay_tables import ReplayTables
 from entroreg.agents.sac import SAC
@@ -51,9 +51,20 @@ class TrainingCheckpoint:
             OSError: the folder cannot be written; the checkpoint that was there stays.
         """
         replay = self._tables_of_buffer()
-        tensors, tree = split_state(training_state(self._agent, replay))
-        metadata = {**metadata_of(self._agent), "training": tree, "notes": dict(notes or {})}
-        checkpoint.save_checkpoint(self._folder, tensors, metadata, tables=replay.tables(), keep=self._keep)
+        self._write(training_state(self._agent, replay), notes, replay.tables())
+
+    def save_learned(self, notes: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint of a training that has ended, from which nobody goes on; the one before is kept.
+
+        Args:
+            notes: plain data of the caller.
+
+        Raises:
+            FloatingPointError: what was learned became NaN or infinite; the checkpoint that was there stays.
+            OSError: the folder cannot be written; the checkpoint that was there stays.
+        """
+        self._agent.require_finite_state()
+        self._write({"learned": learned_state(self._agent)}, notes, {})
 
     def require_savable(self) -> None:
         """Refuse a training that ``save`` would refuse; it is not written."""
@@ -78,11 +89,18 @@ class TrainingCheckpoint:
         replay = self._tables_of_buffer()
         _, metadata = checkpoint.load_checkpoint(source)
         require_same_agent(self._agent, metadata, source)
-        if "training" not in metadata:
+        if "environment" not in metadata.get("training", ()):
             raise ValueError(f"{source} holds a {metadata['agent']} for prediction only: train it again")
         tensors, metadata = checkpoint.load_checkpoint(source, tables=replay.empty())
         load_training_state(self._agent, replay, join_state(tensors, metadata["training"]))
         return dict(metadata["notes"])
+
+    def _write(
+        self, state: dict[str, Any], notes: Mapping[str, Any] | None, tables: Mapping[str, checkpoint.Table]
+    ) -> None:
+        tensors, tree = split_state(state)
+        metadata = {**metadata_of(self._agent), "training": tree, "notes": dict(notes or {})}
+        checkpoint.save_checkpoint(self._folder, tensors, metadata, tables=tables, keep=self._keep)
 
     def _tables_of_buffer(self) -> ReplayTables:
         if self._agent._last_obs is None:

@@ -78,13 +78,12 @@ class Recording:
     def finish(self) -> None:
         """Save the trained agent, as a zip and as a checkpoint."""
         self._agent.logger.dump(self._agent.num_timesteps)  # what is left since the last one
-        self._agent.save(
-            self._folder / "model.zip"
-        )  # first: nobody comes back here once the checkpoint says it is done
+        # Before the checkpoint: once that says that the training has ended, nobody comes back here.
+        self._agent.save(self._folder / "model.zip")
         try:
             self._resumable.checkpoint.save(self._notes())
-        except WithinEpisodeError:  # whoever goes on takes the last steps again
-            pass
+        except WithinEpisodeError:
+            self._resumable.checkpoint.save_learned(self._notes())
 
     def _notes(self) -> dict[str, Any]:
         self._rows.sync()

@@ -79,7 +79,7 @@ def require_finite(name: str, values: Tensor | NDArray[Any] | float, *, at: str,
 def categorical_floor(highest: float, target: float | None = None) -> float:
     r"""Return the entropy below which a categorical policy counts as collapsed, in nats.
 
-    Without a target $0.05 \log A$: of two actions the likelier one has 99.4 %. With a target $0.15 \log A$ (98 %), or
+    Without a target $0.05 \log A$: of two actions one has 99.4 %. With a target $0.15 \log A$ (98 %), or
     half of the target where that is less. A target of 0 or less holds nothing, and entropy does not turn
     round: $0.25 \log A$ (96 %).
 

@@ -39,6 +39,10 @@ MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda a: a["text"].update(dtype="O"),
         "text must be an array of numbers or texts, got 'O'",
     ),
+    "records in place of text": (
+        lambda a: a["text"].update(dtype="V8"),
+        "text must be an array of numbers or texts, got 'V8'",
+    ),
     "no items": (lambda a: a["balls"].pop("items"), "balls must be a node with 'items' (list), got nothing"),
     "shape": (lambda a: a["objects"].update(shape=[7]), "objects must be 3 objects, got [7]"),
     "negative": (

@@ -197,6 +197,12 @@ def test_other_generators() -> None:
         assert draws[0] == draws[1]
 
 
+def test_one_generator_that_were_two() -> None:
+    shared = np.random.RandomState(0)
+    second = moved(Holding(a=np.random.RandomState(1), b=np.random.RandomState(2)), Holding(a=shared, b=shared))
+    assert [second.a.rand(), second.b.rand()] == [np.random.RandomState(seed).rand() for seed in (1, 2)]
+
+
 def test_the_generator_of_the_process() -> None:
     """One that others draw from too is set, not replaced."""
     live = Holding(rng=np.random.mtrand._rand, draw=np.random.random)

@@ -380,6 +380,7 @@ def test_a_watch_that_is_stored_anywhere_says_the_same(name: str) -> None:
         first, second = watch(), watch()
         early = _messages(first, rows[:cut])
         second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert second.due == first.due
         late = _messages(second, rows[cut:])
         assert not early.keys() & late.keys()
         assert {**early, **late} == whole

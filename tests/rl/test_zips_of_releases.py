@@ -83,7 +83,10 @@ def test_their_own_load_does_unpickle(release: Path) -> None:
 
 
 def test_each_trains_on(release: Path, made: Any) -> None:
+    few = ("default", "her", "lambda")  # of the releases between the oldest and the newest
     for name, (_, env, _) in made.cases().items():
+        if name not in few and release.name.startswith(("2.0", "2.3", "2.6")):
+            continue
         own_rate = name == "lambda" or (name == "schedule" and not release.name.startswith("2.9"))
         agent = SAC.load(release / name, env=env, device="cpu")
         if own_rate:

@@ -1,4 +1,4 @@
-"""Run folders with a damaged config.json or checkpoint."""
+"""Run folders with a damaged config.json."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import copy
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cases import Case
-from good_ground import RUNS, configs
+from good_ground import configs
+from run_copies import copied_run
 
-_RUN = "copied"
 _WRONG: dict[type, tuple[Any, ...]] = {
     str: (3, None, ["a"], {"a": 1}, "nul\0byte"),
     int: ("text", [1], {"a": 1}, True, math.nan, 1.5, "1", -(10**40)),
@@ -50,35 +49,15 @@ def config_cases() -> Iterator[Case]:
     for kind, config in configs().items():
         for verb in ("eval", "resume"):
             for where, changed in _changed(config):
-                yield _case(verb, kind, f"config of {kind}: {where}", partial(_write_config, changed))
+                yield copied_run(verb, kind, f"config of {kind}: {where}", partial(_write_config, changed))
             for half in (0.3, 0.6, 0.95):
-                yield _case(verb, kind, "config that is cut", partial(_cut, "config.json", half))
+                yield copied_run(verb, kind, "config that is cut", partial(_cut, "config.json", half))
     for verb in ("eval", "resume"):
         for name, damage in _PLACES.items():
-            yield _case(verb, "sac", f"config that is {name}", damage)
+            yield copied_run(verb, "sac", f"config that is {name}", damage)
         for name, text in _TEXTS.items():
-            yield _case(verb, "sac", f"config that is {name}", partial(_write_text, text))
-    yield _case("resume", "sac", "run in another place", lambda _folder: None, place="elsewhere")
-    for kind in configs():
-        for other in configs():
-            if kind != other and {kind, other} != {"qarl", "rarl"}:  # their checkpoints say what they are
-                yield _case("eval", kind, "checkpoint of another kind", partial(_swap, other))
-
-
-def _case(verb: str, kind: str, about: str, damage: Callable[[Path], None], place: str | None = None) -> Case:
-    own = Path(RUNS[kind]).relative_to(f"goods/runs/{kind}")
-    folder = Path(_RUN, own) if place is None else Path(place)
-
-    def prepare(here: Path) -> None:
-        copied = here / folder
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(here / RUNS[kind], copied)
-        (copied.parent / f".{copied.name}.lock").touch()
-        if verb == "resume":
-            (copied / "result.json").unlink()
-        damage(copied)
-
-    return Case(verb, about, (verb, str(folder)), prepare)
+            yield copied_run(verb, "sac", f"config that is {name}", partial(_write_text, text))
+    yield copied_run("resume", "sac", "run in another place", lambda _copy: None, Path("elsewhere"))
 
 
 def _changed(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -132,14 +111,3 @@ _PLACES: dict[str, Callable[[Path], None]] = {
     "/dev/null": partial(_linked, os.devnull),
     "/dev/zero": partial(_linked, "/dev/zero"),
 }
-
-
-def _swap(other: str, folder: Path) -> None:
-    """Give a run the checkpoints of a run of another kind."""
-    here = folder
-    while not (here / "goods").exists():
-        here = here.parent
-    shutil.rmtree(folder / "checkpoints")
-    shutil.copytree(here / RUNS[other] / "checkpoints", folder / "checkpoints")
-    for student in folder.glob("student.safetensors"):
-        student.write_bytes(b"")

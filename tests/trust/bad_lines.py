@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bad_checkpoints import checkpoint_cases
 from bad_configs import config_cases
 from bad_values import bad_values
 from bad_words import word_cases
@@ -53,7 +54,7 @@ def with_value(verb: str, flag: Flag, value: str) -> tuple[str, ...]:
 
 def all_cases() -> list[Case]:
     """Return every case, each command line once."""
-    return list(dict.fromkeys([*flag_cases(), *word_cases(), *config_cases()]))
+    return list(dict.fromkeys([*flag_cases(), *word_cases(), *config_cases(), *checkpoint_cases()]))
 
 
 def sample(count: int) -> list[Case]:

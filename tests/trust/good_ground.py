@@ -20,7 +20,10 @@ from entroreg.benchmarks.mil import options as mil
 from entroreg.benchmarks.rlvr import options as rlvr
 from entroreg.benchmarks.robust import options as robust
 
-_AGENT = "--steps 20 --eval-episodes 1 --learning-starts 5 --batch-size 4 --net 4 --threads 1 --device cpu --seed 1 --out out"
+_AGENT = (
+    "--steps 20 --eval-episodes 1 --learning-starts 5 --batch-size 4 --net 4 --threads 1 --device cpu --seed 1 "
+    "--out out"
+)
 _MIL = "--folds 2 --epochs 1 --validation-share 0 --hidden 4 --threads 1 --device cpu --seed 1 --out out"
 TRAININGS = {
     "sac": f"train sac --env Pendulum-v1 {_AGENT}",

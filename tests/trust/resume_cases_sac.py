@@ -249,8 +249,9 @@ class Memory(KVWriter):
         pass
 
 
-# Of an agent: times of day, what the two have been given differently, what is written before it is read.
-_MAY_DIFFER = ("start_time", "seed", "_current_progress_remaining", "_last_episode_starts")
+# Of an agent: the time of day, what the two were given, what is written before it is read, what an engine finds.
+_MAY_DIFFER = {"start_time", "seed", "_current_progress_remaining", "_last_episode_starts"}
+_MAY_DIFFER |= {"_engine_fits", "engine_status"}
 
 
 def attributes(model: Any) -> dict[str, Any]:

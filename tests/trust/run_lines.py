@@ -1,7 +1,7 @@
 """Runs bad command lines in this process, one after the other, and prints what came of each as a line of JSON.
 
-python run_lines.py FOLDER COUNT FIRST [PATTERN]: the cases from number FIRST on of a sample of COUNT; FOLDER gets the
-ground that they stand on. PATTERN chooses from all cases instead, by their verb and what is wrong, as the shell does.
+python run_lines.py FOLDER COUNT FIRST [PATTERN]: the cases from number FIRST on of a sample of COUNT; FOLDER gets
+the ground that they stand on. PATTERN chooses from all cases instead, by verb and what is wrong, as the shell does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHOWN = 2_000  # characters of an error
 
 
 def run_line(case: Case, here: Path) -> dict[str, Any]:
-    """Return what came of a command line in a folder: exit code, both streams, and files that are new or changed."""
+    """Return what came of a command line in a folder: exit code, both streams, files that are new or changed."""
     if case.prepare is not None:
         case.prepare(here)
     before = _files(here)
