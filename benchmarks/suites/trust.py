@@ -75,7 +75,7 @@ def _killed(cell: Cell, folder: Path) -> dict[str, Any]:
     from entroreg.benchmarks.trust.children import start_forking
     from entroreg.benchmarks.trust.imports import IMPORTS
 
-    start_forking(IMPORTS)  # first: it imports while this process does
+    start_forking(IMPORTS[cell.task])  # first: it imports while this process does
     from entroreg.benchmarks.trust.stock import of_stock
     from entroreg.benchmarks.trust.trainings import of_command
 

@@ -67,7 +67,7 @@ def array_node(array: NDArray[Any], path: str) -> dict[str, Any]:
     Raises:
         CannotSaveError: it holds something else.
     """
-    if array.dtype.kind not in _NUMBERS + _BYTES or array.dtype.itemsize == 0 or array.dtype.itemsize > 8 * 64:
+    if array.dtype.kind not in _NUMBERS + _BYTES or array.dtype.itemsize == 0:
         raise unseen(path, "an array of numbers or texts", f"one of {array.dtype}")
     axes = _axes(array)
     stored = array.transpose(axes).copy(order="C")

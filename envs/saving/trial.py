@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ def why_not_exact(make: Callable[[], gymnasium.Env[Any, Any]]) -> str | None:
         for action in actions[:_STEPS]:
             _advance(env, action)
         state = split_state(environment_state(env))
-        seen = [*_seen(env, actions[_STEPS:])]
+        seen = [copy.deepcopy(one) for one in _seen(env, actions[_STEPS:])]
     except ValueError as error:
         return str(error)
     finally:

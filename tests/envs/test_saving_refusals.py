@@ -225,6 +225,16 @@ class CountingEpisodes(Walk):
         return np.full(1, self.count, np.float32), {}
 
 
+class WithOneBuffer(Walk):
+    """Returns the same array at each step, with other numbers in it."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        found = super().step(action)
+        self.buffer = getattr(self, "buffer", np.zeros(1, np.float32))
+        self.buffer[...] = found[0]
+        return self.buffer, *found[1:]
+
+
 class WithADefault(Walk):
     def drawn(self, seen: list[float] = []) -> float:  # noqa: B006  (the same)
         seen.append(1.0)
@@ -266,6 +276,7 @@ DIFFER_LATER = "two environments with the same state differed at step 26 from th
     [
         (Walk, None),
         (_with_a_closure, None),
+        (WithOneBuffer, None),
         (FromTheProcess, DIFFER),
         (InTheClass, DIFFER),
         (WithAGlobalGoal, DIFFER),

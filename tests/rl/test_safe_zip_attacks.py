@@ -123,14 +123,13 @@ CODE = {
     "all memory of bytes": _name("builtins", "bytearray") + b"\x8a\x06\x00\x00\x00\x00\x00\x01\x85R",
     "a set of all things": b"\x8f(K\x01K\x02\x90",
 }  # fmt: skip
-LAUGHS = b"]q\x00" + b"".join(
-    b"](" + b"h" + bytes([level]) + b"h" + bytes([level]) + b"eq" + bytes([level + 1]) for level in range(60)
-)
+LAUGHS = [b"](" + b"h" + bytes([level]) + b"h" + bytes([level]) + b"eq" + bytes([level + 1]) for level in range(60)]
 TUPLES = b")q\x00" + b"".join(
     b"h" + bytes([level]) + b"h" + bytes([level]) + b"\x86q" + bytes([level + 1]) for level in range(60)
 )
 DAMAGE = {
-    "laughs in lists": LAUGHS,
+    "laughs in lists": b"]q\x00" + b"".join(LAUGHS),
+    "laughs in fewer lists": b"]q\x00" + b"".join(LAUGHS[:40]),
     "laughs in a key": b"}" + TUPLES + b"Ns",
     "deep tuples": b")" + b"\x85" * 20_000,
     "a list in itself": b"]q\x00h\x00a",

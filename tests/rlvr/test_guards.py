@@ -77,17 +77,21 @@ def test_a_reward_that_is_not_finite_is_named() -> None:
         _trainer(Broken(1)).step()
 
 
-def test_a_log_probability_that_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", [1, 2, 3])  # in the rollout's first part, in its second, in the first update
+def test_a_log_probability_that_is_not_finite_is_named(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = _trainer()
-    found = trainer._log_probs_and_entropy
+    found, calls = trainer._log_probs_and_entropy, []
 
     def broken(prompts: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
         log_probs, entropy = found(prompts, answers)
-        return log_probs - math.inf, entropy
+        calls.append(1)
+        return (log_probs - math.inf if len(calls) == at else log_probs), entropy
 
     monkeypatch.setattr(trainer, "_log_probs_and_entropy", broken)
+    before = _weights(trainer.model)
     with pytest.raises(FloatingPointError, match=r"^log-probability became -inf in element \(0,\) at step 1"):
         trainer.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("quantity", ["loss", "gradient norm"])

@@ -251,7 +251,7 @@ class Memory(KVWriter):
 
 # Of an agent: the time of day, what the two were given, what is written before it is read, what an engine finds.
 _MAY_DIFFER = {"start_time", "seed", "_current_progress_remaining", "_last_episode_starts"}
-_MAY_DIFFER |= {"_engine_fits", "engine_status"}
+_MAY_DIFFER |= {"_engine_fits", "engine_status", "ent_coef"}  # a zip's word; the controller holds the coefficient
 
 
 def attributes(model: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 Leaves = dict[str, Any]
 
 # All that may differ, because it is a time of day: of a Monitor, of the episodes that it has seen, in the log.
-WALL_CLOCK = re.compile(r"\.t_start$|\.episode_times\.|ep_info_buffer\[\d+\]\.t$|name_to_\w+\.time/")
+WALL_CLOCK = re.compile(r"\.t_start$|\.episode_times\.|ep_info_buffer\[\d+\]\.t$|name_to_\w+(\.time/|#$)")
 
 _LONG = 100
 

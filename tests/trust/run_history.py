@@ -131,7 +131,7 @@ class Run:
     def stopped_again_and_again(self, folder: Path, asks: Iterable[int]) -> list[Any]:
         """Stop a run, after so many questions whether to, go on, stop it again; return its whole history."""
         for count in asks:
-            assert not self.train(folder, True, _stop_after(count)), f"the run ended before question {count}"
+            assert not self.train(folder, True, stop_after(count)), f"the run ended before question {count}"
         assert self.train(folder, True, lambda: False)
         past = history(folder)
         # A stop saves what a checkpoint of before has, where it takes back what was begun.
@@ -162,7 +162,8 @@ def killed_after(whole: Path, saved: Saved, folder: Path) -> None:
     saved.write(folder / LAST)
 
 
-def _stop_after(count: int) -> Callable[[], bool]:
+def stop_after(count: int) -> Callable[[], bool]:
+    """Return what says to stop once it has been asked so many times."""
     left = iter(range(count))
     return lambda: next(left, None) is None
 

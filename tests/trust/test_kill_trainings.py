@@ -122,7 +122,7 @@ def test_stock_cannot_go_on_where_its_only_model_is_cut_off(tmp_path: Path) -> N
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("task", KILLED)
 def test_ours_survive_kills(task: str, tmp_path: Path) -> None:
-    start_forking(IMPORTS)
+    start_forking(IMPORTS[task])
     training = of_command(task, "small", tmp_path)
     found = killed_runs(training, KillPlan(12, 6.0, 0.5), tmp_path, np.random.default_rng(1))
     totals = totals_of(found)
@@ -136,7 +136,7 @@ def test_ours_survive_kills(task: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 def test_stock_does_not_survive_kills_unchanged(tmp_path: Path) -> None:
-    start_forking(IMPORTS)
+    start_forking(IMPORTS["sac"])
     found = killed_runs(of_stock("sb3", "small"), KillPlan(12, 6.0, 0.5), tmp_path, np.random.default_rng(1))
     totals = totals_of(found)
     assert found["undisturbed"]["repeats"]  # what differs comes of the kills

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from run_cases import FLOOR, QARL, qarl_run
-from run_history import Power, Saved, compare, history, power
+from run_history import Power, Saved, compare, history, power, stop_after
 
 from entroreg import GammaCurriculum
 from entroreg.agents.adversarial import PlayerSettings, TwoPlayers
@@ -56,6 +56,16 @@ def test_a_run_stopped_again_and_again_is_the_undisturbed_one(whole: Path, tmp_p
     compared = compare([*history(whole), RUN.outcome(whole)], trained)
     print(compared.line("qarl, stopped"))
     assert compared.differing == {}
+
+
+@pytest.mark.parametrize("asks", [60, 85, 300])
+def test_a_stop_saves_the_training_as_it_was_before_the_iteration(asks: int, whole: Path, tmp_path: Path) -> None:
+    run = qarl_run(replace(QARL, run=replace(QARL.run, checkpoint_every=1_000)))
+    assert not run.train(tmp_path / "stopped", False, stop_after(asks))
+    (saved,) = history(tmp_path / "stopped")
+    iterations = saved.content["state"]["iterations"]
+    assert 0 < iterations < TELLING
+    assert compare([history(whole)[iterations - 1]], [saved]).differing == {}
 
 
 @pytest.mark.parametrize("number", [1, TELLING])

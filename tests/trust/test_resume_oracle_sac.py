@@ -62,6 +62,7 @@ def test_it_goes_on_exactly_from_everywhere(name: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("engine")])
 def test_it_goes_on_exactly_when_compiled(name: str, tmp_path: Path) -> None:
     _assert_exact(name, CASES[name].stops, tmp_path, ways=(True,))
