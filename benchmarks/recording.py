@@ -13,13 +13,13 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from entroreg.agents import SAC, DiscreteSAC, ResumableTraining
 from entroreg.agents.agent_checkpoint import load_agent
-from entroreg.benchmarks.errors import UserError
+from entroreg.benchmarks.errors import RUN_FAILED, UserError
 from entroreg.benchmarks.monitor import EpisodeRecorder
 from entroreg.benchmarks.options import RunOptions
 from entroreg.benchmarks.row_file import METRICS, RowFile
 from entroreg.benchmarks.run_folder import CHECKPOINT
 from entroreg.checkpoint import load_checkpoint
-from entroreg.envs.saving import WithinEpisodeError
+from entroreg.envs.saving import CannotSaveError, WithinEpisodeError
 
 
 class Recording:
@@ -113,13 +113,15 @@ def recording(
         The recording.
 
     Raises:
-        UserError: the checkpoint is of an agent that was trained otherwise.
+        UserError: the checkpoint is of an agent that was trained otherwise, or the environment cannot be saved.
     """
     notes = None if begin is None else (begin, require_as_before(begin, together))
     agent.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder / "tb"))]))
     try:
         with RowFile(folder / METRICS, kept=0 if notes is None else notes[1]["rows"]) as rows:
             yield Recording(agent, folder, run, rows, notes, stop, together)
+    except CannotSaveError as error:  # it could when it was tried
+        raise UserError(f"the training must be one that can be saved to go on: {error}", RUN_FAILED) from error
     finally:
         agent.logger.close()
 

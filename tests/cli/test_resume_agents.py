@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from entroreg.agents import SAC, ResumableTraining
 from entroreg.agents.agent_checkpoint import learned_state
+from entroreg.agents.training_checkpoint import TrainingCheckpoint
 from entroreg.benchmarks import training
 from entroreg.benchmarks.cli import main
 from entroreg.checkpoint import load_checkpoint
@@ -161,6 +162,24 @@ EpisodeRecorder._write = killed
     assert main(["resume", str(folder)]) == 0
     assert _outcome(folder) == _outcome(_folder(whole(SAC_RUN)))
     assert not [*folder.rglob(".*")]
+
+
+def test_a_run_that_ends_between_its_last_checkpoint_and_its_result(
+    whole: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    save = TrainingCheckpoint.save
+
+    def saved(checkpoint: TrainingCheckpoint, notes: Any) -> None:
+        save(checkpoint, notes)
+        if checkpoint._agent.num_timesteps == 160:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingCheckpoint, "save", saved)
+        assert main([*SAC_RUN, "--out", str(tmp_path)]) == 130
+    assert main(["resume", str(_folder(tmp_path))]) == 0
+    assert _outcome(_folder(tmp_path)) == _outcome(_folder(whole(SAC_RUN)))
+    assert (_folder(tmp_path) / "model.zip").exists()
 
 
 def test_as_many_older_checkpoints_as_asked_for(tmp_path: Path) -> None:

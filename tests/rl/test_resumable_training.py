@@ -76,6 +76,16 @@ def test_a_training_in_two_calls_goes_on(build: Build, differences: Differences,
     assert _same(other, whole, differences)
 
 
+def test_a_checkpoint_is_loaded_once_only(build: Build, tmp_path: Path) -> None:
+    build(SAC).learn(30, ResumableTraining(tmp_path / "last", 20))
+    agent = build(SAC)
+    training = ResumableTraining(tmp_path / "more", 1000, resume_from=tmp_path / "last")
+    agent.learn(30, training)
+    assert training.n_calls == 30 - 20
+    agent.learn(15, training, reset_num_timesteps=False)
+    assert training.n_calls == 30 - 20 + 15
+
+
 def test_more_steps_than_at_first(build: Build, differences: Differences, tmp_path: Path) -> None:
     whole = build(SAC).learn(80)
     build(SAC).learn(50, ResumableTraining(tmp_path / "last", 40))

@@ -31,7 +31,8 @@ def _run(tmp_path: Path, first: int, count: int, script: tuple[str, ...] = (str(
         assert lines, run.stderr
         first = lines[-1]["case"] + 1
         if "outcome" not in lines[-1]:
-            lines[-1]["outcome"] = "hang" if run.returncode == -signal.SIGALRM else f"crash {run.returncode}"
+            timed_out = -run.returncode in (signal.SIGALRM, signal.SIGPROF)
+            lines[-1]["outcome"] = "hang" if timed_out else f"crash {run.returncode}"
             reports.append(lines[-1])
     return reports
 

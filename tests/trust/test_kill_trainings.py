@@ -6,14 +6,11 @@ import pickle
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
+from killing import KILLS, killed
 from stable_baselines3 import SAC
 
 from entroreg.benchmarks.suites.trust import KILLED, totals_of
-from entroreg.benchmarks.trust.children import start_forking
-from entroreg.benchmarks.trust.imports import IMPORTS
-from entroreg.benchmarks.trust.kills import KillPlan, killed_runs
 from entroreg.benchmarks.trust.stock import METHODS, of_stock
 from entroreg.benchmarks.trust.trainings import BUFFER_SIZE, EVERY, SAC_STEPS, of_command
 
@@ -119,25 +116,22 @@ def test_stock_cannot_go_on_where_its_only_model_is_cut_off(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("task", KILLED)
 def test_ours_survive_kills(task: str, tmp_path: Path) -> None:
-    start_forking(IMPORTS[task])
-    training = of_command(task, "small", tmp_path)
-    found = killed_runs(training, KillPlan(12, 6.0, 0.5), tmp_path, np.random.default_rng(1))
+    found = killed(task, "entroreg", tmp_path)
     totals = totals_of(found)
     assert found["undisturbed"]["repeats"]
     assert totals["inside_save"] > 0
-    assert totals["resumed"] == totals["kills"] == 12
+    assert totals["resumed"] == totals["kills"] == KILLS
     assert totals["identical"] == totals["runs"] > 0
     assert (totals["corrupt"], totals["begun_anew"]) == (0, 0)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(1_800)
 def test_stock_does_not_survive_kills_unchanged(tmp_path: Path) -> None:
-    start_forking(IMPORTS["sac"])
-    found = killed_runs(of_stock("sb3", "small"), KillPlan(12, 6.0, 0.5), tmp_path, np.random.default_rng(1))
+    found = killed("sac", "sb3", tmp_path)
     totals = totals_of(found)
     assert found["undisturbed"]["repeats"]  # what differs comes of the kills
     assert totals["corrupt"] > 0

@@ -15,7 +15,7 @@ from resume_oracle import Trace, compare
 from entroreg.agents.engine import compiling
 
 FAST = ("plain", "packed, ring wrapped", "Humanoid", "gSDE", "VecNormalize", "hindsight", "SeededEpisodes")
-FAST += ("a buffer of one's own", "DiscreteSAC", "engine that starts later")
+FAST += ("a buffer of one's own", "odd names and dtypes", "DiscreteSAC", "engine that starts later")
 
 
 def _stop_of(case: Case, stop: int | str, whole: list[Trace]) -> int:
