@@ -47,12 +47,12 @@ def load_suite(name: str) -> Suite:
     Raises:
         UserError: there is none; the nearest one is named.
     """
-    if "." in name and all(part.isidentifier() for part in name.split(".")):
+    if "." in name and name.isprintable():
         if os.getcwd() not in sys.path:  # a command has no current folder there, python -m has
             sys.path.insert(0, os.getcwd())
         try:
             own: Suite = importlib.import_module(name)
-        except (ImportError, SyntaxError, TypeError, RecursionError) as error:
+        except (ImportError, SyntaxError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"suite {name} must be a module that can be imported, got: {error}") from error
         if not (hasattr(own, "cells") and hasattr(own, "run")):
             raise UserError(f"suite {name} must have cells(preset) and run(cell, folder), got a module without")

@@ -81,7 +81,7 @@ def read_attributes(raw: bytes, replaced: Container[str]) -> Attributes:
     entries = _read_json(raw)
     found = Attributes(frozenset(entries))
     budget = [_MOST_STEPS]
-    builder = Builder(MAKERS, CLASSES, _MOST_STEPS, len(raw))
+    builder = Builder(MAKERS, CLASSES, 0, len(raw))
     for name, entry in entries.items():
         if name in replaced or name in _NEVER_READ:
             continue
@@ -118,6 +118,7 @@ def _value_of(entry: Any, builder: Builder, budget: list[int]) -> tuple[Any, lis
         raise UnsafeZipError("the file is damaged: a value is not in base64") from error
     root, steps = read_pickle(content, budget[0])
     budget[0] -= steps
+    builder.allow(steps)
     refused = refused_in(root, ALLOWED)
     return (None if refused else builder.build(root)), refused
 

@@ -42,7 +42,7 @@ def read_replay_buffer(content: bytes, observation_space: spaces.Space[Any], act
     Raises:
         UnsafeZipError: damaged, of another task, or not to be loaded without trust; it lists what was refused.
     """
-    root, _ = read_pickle(content, _MOST_STEPS)
+    root, steps = read_pickle(content, _MOST_STEPS)
     refused = refused_in(root, {*ALLOWED, ("torch", "device")})
     if refused:
         raise UnsafeZipError(
@@ -54,7 +54,7 @@ def read_replay_buffer(content: bytes, observation_space: spaces.Space[Any], act
     kind = found(_KINDS, key_of(require_type(made.function, Name)))
     if issubclass(kind, DictReplayBuffer) != isinstance(observation_space, spaces.Dict):
         raise UnsafeZipError(f"the replay buffer is a {kind.__name__}, which is not for observations of this agent")
-    builder = Builder(MAKERS, CLASSES, _MOST_STEPS, len(content) + _SLACK)
+    builder = Builder(MAKERS, CLASSES, steps, len(content) + _SLACK)
     fields = {name: node for name, node in builder.fields(made).items() if name not in _OWN}
     infos = {_INFOS: _infos(builder, fields.pop(_INFOS))} if _INFOS in fields else {}
     values = {**{name: builder.build(node) for name, node in fields.items()}, **infos}

@@ -63,7 +63,7 @@ def read_tensors(content: bytes) -> Any:
     require(roots, len(roots) == 1, "one data.pkl in what torch.save wrote")
     order = members.get(f"{roots[0]}/byteorder", b"little")
     require(order, order == b"little", "little-endian tensors")
-    node, _ = read_pickle(members[f"{roots[0]}{_PICKLE}"], _MOST_STEPS)
+    node, steps = read_pickle(members[f"{roots[0]}{_PICKLE}"], _MOST_STEPS)
     storages = _Storages({name.removeprefix(f"{roots[0]}/data/"): raw for name, raw in members.items()})
 
     def tensor(builder: Builder, made: Made) -> Tensor:
@@ -76,7 +76,7 @@ def read_tensors(content: bytes) -> Any:
         ("torch._utils", "_rebuild_parameter"): _parameter,
         ("torch._utils", "_rebuild_tensor_v2"): tensor,
     }
-    return Builder(makers, {}, _MOST_STEPS, _SHARED * len(content) + _SLACK).build(node)
+    return Builder(makers, {}, steps, _SHARED * len(content) + _SLACK).build(node)
 
 
 class _Storages:

@@ -16,6 +16,7 @@ Key: TypeAlias = tuple[str, str]
 Maker: TypeAlias = Callable[["Builder", Made], Any]
 
 _DEEPEST = 50
+_FEW, _SLACK = 4, 10_000
 _LARGEST_BITS = 256  # of an integer; the state of a random generator has 128
 _LONGEST_DEQUE = 1_000_000
 _DTYPES = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
@@ -36,16 +37,21 @@ class Builder:
     Args:
         makers: functions by the key of what is called.
         classes: values by the key of a name that stands for itself.
-        most_steps: nodes visited in all; shared nodes count each time, so nesting cannot multiply the work.
+        opcodes: of the pickles. Nodes visited are limited to a few for each; shared ones count each time, so that
+            nesting cannot multiply the work.
         most_bytes: of all arrays and tensors that are built.
     """
 
     def __init__(
-        self, makers: Mapping[Key, Maker], classes: Mapping[Key, Any], most_steps: int, most_bytes: int
+        self, makers: Mapping[Key, Maker], classes: Mapping[Key, Any], opcodes: int, most_bytes: int
     ) -> None:
         self._makers, self._classes = makers, classes
-        self._steps, self._bytes = most_steps, most_bytes
+        self._steps, self._bytes = _FEW * opcodes + _SLACK, most_bytes
         self._depth = 0
+
+    def allow(self, opcodes: int) -> None:
+        """Add a pickle of so many opcodes to those that nodes may come from."""
+        self._steps += _FEW * opcodes
 
     def build(self, node: Node) -> Any:
         """Return the object that a node describes.

@@ -68,9 +68,9 @@ def _zip(agent: Any) -> io.BytesIO:
 
 def _round_trip(value: Any, protocol: int = 4) -> Any:
     """What comes back of a value that was pickled and read without trust."""
-    node, _ = read_pickle(pickle.dumps(value, protocol), 100_000)
+    node, steps = read_pickle(pickle.dumps(value, protocol), 100_000)
     assert refused_in(node, ALLOWED) == []
-    return Builder(MAKERS, CLASSES, 100_000, 100_000).build(node)
+    return Builder(MAKERS, CLASSES, steps, 100_000).build(node)
 
 
 def test_all_refused_names_are_listed_and_mended(build: Build) -> None:
@@ -220,9 +220,9 @@ def test_a_space_of_an_older_gym() -> None:
     old = pickle.dumps(space, 4).replace(b"\x14gymnasium.spaces.box", b"\x0egym.spaces.box")
     old = old.replace(b"\x16numpy._core.multiarray", b"\x15numpy.core.multiarray")
     old = old[:2] + old[11:]  # without the frame, whose length has changed
-    node, _ = read_pickle(old, 100_000)
+    node, steps = read_pickle(old, 100_000)
     assert refused_in(node, ALLOWED) == []
-    assert Builder(MAKERS, CLASSES, 100_000, 100_000).build(node) == spaces.Box(-1.0, 1.0, (2,))
+    assert Builder(MAKERS, CLASSES, steps, 100_000).build(node) == spaces.Box(-1.0, 1.0, (2,))
 
 
 def test_a_learning_rate_of_numpy_in_an_optimiser(build: Build) -> None:
