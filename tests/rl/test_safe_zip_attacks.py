@@ -98,6 +98,10 @@ CODE = {
         _name("builtins", "getattr") + _name("stable_baselines3.common.type_aliases", "TrainFrequencyUnit")
         + _text("__init_subclass__") + b"\x86R)R"
     ),
+    "getattr of a class": (
+        _name("builtins", "getattr") + _name("stable_baselines3.sac.policies", "SACPolicy") + _text("forward")
+        + b"\x86R)R"
+    ),
     "dotted name": _name("stable_baselines3.sac.policies", "SACPolicy.__init__.__globals__"),
     "name in an allowed module": _name("stable_baselines3.common.utils", "th.os.system") + CALL,
     "partial": _name("functools", "partial") + SYSTEM + _text(COMMAND) + b"\x86R)R",
@@ -260,7 +264,11 @@ def test_a_random_generator_that_reads_beyond_its_table(members: dict[str, bytes
     state = pickle.dumps(space)
     assert state.count(b"M\x70\x02") == 1  # 624, the place in the table of the generator
     state = state.replace(b"M\x70\x02", b"M\xff\xff")
-    assert SAC.load(_with_values(members, action_space=state)).action_space.sample().shape == (1,)
+    loaded = SAC.load(_with_values(members, action_space=state)).action_space
+    assert loaded._np_random is None  # drawn anew
+    assert loaded.sample().shape == (1,)
+    space._np_random = np.random.Generator(np.random.PCG64DXSM(0))  # whose state looks like PCG64's
+    assert SAC.load(_with_values(members, action_space=pickle.dumps(space))).action_space._np_random is None
 
 
 @pytest.mark.parametrize(
