@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,11 @@ def cells(preset: str) -> list[Cell]:
 
 def run(cell: Cell, folder: Path) -> None:
     """Kill or measure, and write the result."""
-    result = _killed(cell, folder) if cell.task in KILLED else _costs(cell, folder)
+    work = folder / "work"
+    if work.exists():  # of a try that was stopped: it begins anew
+        shutil.rmtree(work)
+    work.mkdir()
+    result = _killed(cell, work) if cell.task in KILLED else _costs(cell, work)
     write_result(folder, result)
 
 
@@ -103,9 +108,9 @@ def totals_of(found: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _left_corrupt(kill: Mapping[str, Any], before: Mapping[str, Any] | None) -> bool:
-    """Whether a file is corrupt that was not after the kill before."""
-    is_same_run = before is not None and before["run"] == kill["run"]
-    return bool(set(kill["corrupt"]) - set(before["corrupt"] if before is not None and is_same_run else ()))
+    """Whether a file is corrupt that was not after the kill before, whose files are gone if the run began anew."""
+    is_kept = before is not None and before["run"] == kill["run"] and before["resumed"]
+    return bool(set(kill["corrupt"]) - set(before["corrupt"] if before is not None and is_kept else ()))
 
 
 def _costs(cell: Cell, folder: Path) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def test_what_is_refused(
         assert message in line
     assert {path: path.read_bytes() for path in before} == before
     (folder / "metrics.jsonl").write_text("")
-    assert main([*again, "--resume"]) == 1
+    assert main([*again, "--resume"]) == 3
     assert "rows that the checkpoint counts, got 0" in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -159,16 +159,16 @@ def test_what_cannot_go_on_is_one_line(
     rows = (FOLDER / "metrics.jsonl").read_text().splitlines(keepends=True)
     (FOLDER / "metrics.jsonl").write_text("".join(rows[:3]) + rows[3][:-1])
     capsys.readouterr()
-    assert train("--resume", "--warm-up", "0.02") == 1
+    assert train("--resume", "--warm-up", "0.02") == 3
     assert "metrics.jsonl must have the 5 rows that the checkpoint counts, got 3" in capsys.readouterr().err
     last = FOLDER / "checkpoints" / "last"
     tensors, metadata = load_checkpoint(last)
     save_checkpoint(last, tensors, {"agent": "rlvr", "state": metadata["state"]})  # as an older entroreg did
-    assert train("--resume", "--warm-up", "0.02") == 1
+    assert train("--resume", "--warm-up", "0.02") == 3
     assert "must say in which phase the run is, and says none" in capsys.readouterr().err
     assert main(["eval", str(FOLDER), "--episodes", "5"]) == 0
     (last / "tensors.safetensors").write_bytes(b"")
-    assert train("--resume", "--warm-up", "0.02") == 1
+    assert train("--resume", "--warm-up", "0.02") == 3
     assert "is not as" in capsys.readouterr().err
 
 

@@ -97,6 +97,18 @@ def test_a_window_at_another_place_is_refused() -> None:
         windows[0][name] = kept
 
 
+def test_a_window_is_not_cut_off() -> None:
+    """Forces would be written into an array that MuJoCo does not read."""
+    env = hopper()
+    state = through_json(environment_state(env))
+    views = [node for node in nodes(state) if isinstance(node, dict) and node.get("kind") == "view"]
+    (view,) = [node for node in views if node["of"]["kind"] == "window"]
+    view.clear()
+    view.update({"kind": "array", "value": np.zeros(24)})
+    with pytest.raises(ValueError, match=r"\._applied must be an array, as when it was saved, got numpy\.ndarray"):
+        load_environment_state(env, state)
+
+
 def test_a_changed_integer_is_noticed_and_not_written() -> None:
     """A task that switches collisions off cannot be continued, and says so."""
     first, second = (gym.make("Hopper-v5").unwrapped for _ in range(2))

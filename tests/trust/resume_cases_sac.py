@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,7 +257,7 @@ _MAY_DIFFER |= {"_engine_fits", "engine_status", "ent_coef"}  # a zip's word; th
 
 def attributes(model: Any) -> dict[str, Any]:
     """Return what an agent holds directly, whoever thinks that it is state or not."""
-    plain = (bool, int, float, str, np.ndarray, np.generic, dict)
+    plain = (bool, int, float, str, np.ndarray, np.generic, dict, deque)
     found = {name: value for name, value in vars(model).items() if isinstance(value, plain)}
     kept = {name: value for name, value in found.items() if name not in _MAY_DIFFER and "kwargs" not in name}
     return {**kept, "entropy_watch": model.entropy_watch.state_dict()}

@@ -141,7 +141,7 @@ def _train_rlvr(options: TrainRLVR, folder: Path, resume: bool, stop: Stop) -> b
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rlvr, "new_policy", small_policy)
         patch.setattr(rlvr, "FINAL_PROBLEMS", 16)
-        patch.setattr(rlvr, "_WARM_UP_SAVES", 5)
+        patch.setattr(rlvr, "_WARM_UP_SAVES", 10)
         for name in ("plot_controls", "plot_entropy_monitor"):
             patch.setattr(rlvr, name, lambda *_: None)
         return rlvr.train(replace(options, resume=resume), folder, stop) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def test_a_sound_training_is_found_sound(tmp_path: Path) -> None:
     assert found["undisturbed"]["repeats"] is True
     assert found["undisturbed"]["parts"] == [STATE]
     assert all(seconds > 0.3 for seconds in found["undisturbed"]["seconds"])
-    assert found["undisturbed"]["save_seconds"] > 0.01
+    assert found["undisturbed"]["save_seconds"] > 0.04
     assert totals["kills"] == totals["resumed"] == len(found["kills"]) == KILLS
     assert all(kill["aimed"] for kill in found["kills"])
     assert totals["inside_save"] >= 3
@@ -83,15 +83,13 @@ def _left_behind(folder: Path) -> frozenset[str]:
 
 
 def test_a_file_that_stays_corrupt_counts_once() -> None:
-    names = [["a"], ["a"], ["a", "b"], [], ["a"], ["a"]]
-    kills = [
-        {"run": run, "corrupt": corrupt, "inside_save": False, "resumed": True, "mismatched": False, "torn": False}
-        for run, corrupt in zip([0, 0, 0, 0, 0, 1], names, strict=True)
-    ]
-    runs = [{"kills": 5, "begun_anew": 0, "differs": []}, {"kills": 1, "begun_anew": 2, "differs": ["a"]}]
+    found = [(0, ["a"]), (0, ["a"]), (0, ["a", "b"]), (0, []), (0, ["a"]), (1, ["a"]), (1, ["a"])]
+    same = {"inside_save": False, "mismatched": False, "torn": False}
+    kills = [{"run": run, "corrupt": corrupt, "resumed": run == 0, **same} for run, corrupt in found]
+    runs = [{"kills": 5, "begun_anew": 0, "differs": []}, {"kills": 2, "begun_anew": 2, "differs": ["a"]}]
     totals = totals_of({"kills": kills, "runs": [*runs, {"kills": 0, "begun_anew": 0, "differs": ["a"]}]})
-    assert totals["corrupt"] == 4
-    assert (totals["kills"], totals["runs"], totals["identical"], totals["begun_anew"]) == (6, 2, 1, 2)
+    assert totals["corrupt"] == 5
+    assert (totals["kills"], totals["runs"], totals["identical"], totals["begun_anew"]) == (7, 2, 1, 2)
 
 
 def test_a_training_that_never_saves_is_an_error(tmp_path: Path) -> None:
@@ -134,4 +132,6 @@ def _sleep(folder: Path) -> int:
 
 def test_all_that_is_imported_beforehand_exists() -> None:
     assert list(IMPORTS) == list(KILLED)
-    assert all(importlib.util.find_spec(name) for names in IMPORTS.values() for name in names)
+    for name in {name for names in IMPORTS.values() for name in names}:
+        places = [Path(folder, *name.split(".")) for folder in sys.path]  # find_spec would import its parents
+        assert any(place.is_dir() or place.with_suffix(".py").exists() for place in places), name

@@ -13,7 +13,7 @@ from typing import Any
 from entroreg.atomic import write_json
 from entroreg.benchmarks.trust.kills import Inspection, Training
 
-STEPS, EVERY = 60, 4
+STEPS, EVERY = 60, 10
 STATE, MARK = "state.json", "saving-"
 
 
@@ -40,14 +40,14 @@ def _start(kind: str, folder: Path) -> int:
 
 def _save(kind: str, path: Path, state: dict[str, Any]) -> None:
     if kind != "tearing":
-        time.sleep(0.01)
+        time.sleep(0.05)
         write_json(path, state)
         return
     text = json.dumps(state)
     with path.open("w") as file:
         file.write(text[:9])
         file.flush()
-        time.sleep(0.01)
+        time.sleep(0.05)
         file.write(text[9:])
 
 
