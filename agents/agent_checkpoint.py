@@ -21,17 +21,18 @@ def load_agent(agent: SAC | DiscreteSAC, folder: str | Path) -> None:
     Raises:
         FileNotFoundError: there is no checkpoint.
         CheckpointError: the files are damaged.
-        ValueError: the checkpoint is of another agent, or its tensors do not fit.
+        UnfitCheckpointError: the checkpoint is of another agent, or its contents do not fit.
     """
     tensors, metadata = checkpoint.load_checkpoint(folder, device=str(agent.device))
-    require_same_agent(agent, metadata, folder)
-    # The first checkpoints held nothing but the learned state.
-    tree = metadata["training"]["learned"] if "training" in metadata else metadata["state"]
-    load_learned_state(agent, join_state(tensors, tree))
-    agent.num_timesteps = metadata["num_timesteps"]
-    agent._n_updates = metadata["n_updates"]
-    if metadata.get("engine_starts") is not None:  # absent before there was an engine
-        agent.engine_starts = metadata["engine_starts"]
+    with checkpoint.refusing_unfit(folder):
+        require_same_agent(agent, metadata, folder)
+        # The first checkpoints held nothing but the learned state.
+        tree = metadata["training"]["learned"] if "training" in metadata else metadata["state"]
+        load_learned_state(agent, join_state(tensors, tree))
+        agent.num_timesteps = int(metadata["num_timesteps"])
+        agent._n_updates = int(metadata["n_updates"])
+        if metadata.get("engine_starts") is not None:  # absent before there was an engine
+            agent.engine_starts = int(metadata["engine_starts"])
 
 
 def metadata_of(agent: SAC | DiscreteSAC) -> dict[str, Any]:

@@ -83,17 +83,18 @@ class TrainingCheckpoint:
             RuntimeError: training has not begun, and would begin anew after this.
             FileNotFoundError: there is no checkpoint.
             CheckpointError: the files are damaged.
-            ValueError: the checkpoint is of another agent or environment, or holds no training.
+            UnfitCheckpointError: the checkpoint is of another agent or environment, or holds no training.
         """
         source = self._folder if folder is None else Path(folder)
         replay = self._tables_of_buffer()
         _, metadata = checkpoint.load_checkpoint(source)
-        require_same_agent(self._agent, metadata, source)
-        if "environment" not in metadata.get("training", ()):
-            raise ValueError(f"{source} holds a {metadata['agent']} for prediction only: train it again")
-        tensors, metadata = checkpoint.load_checkpoint(source, tables=replay.empty())
-        load_training_state(self._agent, replay, join_state(tensors, metadata["training"]))
-        return dict(metadata["notes"])
+        with checkpoint.refusing_unfit(source):
+            require_same_agent(self._agent, metadata, source)
+            if "environment" not in metadata.get("training", ()):
+                raise ValueError(f"it holds a {metadata['agent']} for prediction only: train it again")
+            tensors, metadata = checkpoint.load_checkpoint(source, tables=replay.empty())
+            load_training_state(self._agent, replay, join_state(tensors, metadata["training"]))
+            return dict(metadata["notes"])
 
     def _write(
         self, state: dict[str, Any], notes: Mapping[str, Any] | None, tables: Mapping[str, checkpoint.Table]

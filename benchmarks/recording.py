@@ -18,7 +18,7 @@ from entroreg.benchmarks.monitor import EpisodeRecorder
 from entroreg.benchmarks.options import RunOptions
 from entroreg.benchmarks.row_file import METRICS, RowFile
 from entroreg.benchmarks.run_folder import CHECKPOINT
-from entroreg.checkpoint import load_checkpoint
+from entroreg.checkpoint import load_checkpoint, refusing_unfit
 from entroreg.envs.saving import CannotSaveError, WithinEpisodeError
 
 
@@ -150,9 +150,11 @@ def trained_before(agent: SAC | DiscreteSAC, folder: Path, steps: int) -> tuple[
 def steps_of(checkpoint: Path) -> int | None:
     """Return the environment steps of a checkpoint, None where there is none."""
     try:
-        return int(load_checkpoint(checkpoint)[1]["num_timesteps"])
+        metadata = load_checkpoint(checkpoint)[1]
     except FileNotFoundError:
         return None
+    with refusing_unfit(checkpoint):
+        return int(metadata["num_timesteps"])
 
 
 def notes_of(checkpoint: Path) -> dict[str, Any]:
@@ -167,7 +169,9 @@ def notes_of(checkpoint: Path) -> dict[str, Any]:
             f"{checkpoint} holds an agent for prediction only, of an earlier entroreg: evaluate it, or begin "
             "anew with --overwrite"
         )
-    return dict(metadata["notes"])
+    with refusing_unfit(checkpoint):
+        notes = metadata["notes"]
+        return {"rows": int(notes["rows"]), "seconds": float(notes["seconds"]), "together": notes["together"]}
 
 
 def require_as_before(checkpoint: Path, together: Sequence[int] | None) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def claimed(folder: Path, *, overwrite: bool, resume: bool = False) -> Iterator[
     lock = folder.with_name(f".{folder.name}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
+        file = lock.open("a")  # an old one stays as it is
     except OSError as error:
         raise UserError(f"the run folder must be writable, got: {error}: choose another --out") from error
     with file:

@@ -169,6 +169,7 @@ def load_run(folder: Path, config: dict[str, Any]) -> tuple[SAC | DiscreteSAC, g
     Raises:
         UserError: the folder is no such run, or has no checkpoint.
         CheckpointError: the checkpoint is damaged.
+        UnfitCheckpointError: it does not fit the run's config.json.
     """
     options = parsed_config(folder, config, from_json)
     env = make_environment(options.run.env)
@@ -177,9 +178,6 @@ def load_run(folder: Path, config: dict[str, Any]) -> tuple[SAC | DiscreteSAC, g
         load_agent(agent, folder / CHECKPOINT)
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no checkpoint yet: train longer, or lower --checkpoint-every") from error
-    except (KeyError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"the checkpoint in {folder} does not fit its config.json: {reason}") from error
     return agent, env, options
 
 

@@ -80,17 +80,20 @@ def read_arguments(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the files are damaged, or hold something else.
+        UnfitCheckpointError: they name no such arguments.
     """
     _, metadata = checkpoint.load_checkpoint(folder)
     if "arguments" not in metadata:
         raise checkpoint.CheckpointError(f"{folder} holds no adversarial training: its metadata names no arguments")
-    saved = dict(metadata["arguments"])
-    settings = {
-        name: PlayerSettings(**{**given, "net": tuple(given["net"])}) for name, given in saved["settings"].items()
-    }
-    rest = {name: saved[name] for name in ("task", "episodes", "episode_steps", "scales_force", "seed")}
-    forces, curriculum = _forces(saved["forces"]), _curriculum(saved["curriculum"])
-    return {**rest, **settings, "forces": forces, "curriculum": curriculum}
+    with checkpoint.refusing_unfit(folder):
+        saved = dict(metadata["arguments"])
+        settings = {
+            name: PlayerSettings(**{**given, "net": tuple(given["net"])})
+            for name, given in saved["settings"].items()
+        }
+        rest = {name: saved[name] for name in ("task", "episodes", "episode_steps", "scales_force", "seed")}
+        forces, curriculum = _forces(saved["forces"]), _curriculum(saved["curriculum"])
+        return {**rest, **settings, "forces": forces, "curriculum": curriculum}
 
 
 def load_players(agent: TwoPlayers, folder: str | Path) -> None:
@@ -98,15 +101,16 @@ def load_players(agent: TwoPlayers, folder: str | Path) -> None:
 
     Raises:
         CheckpointError: the files are damaged.
-        ValueError: the networks, the memories or the curriculum do not fit.
+        UnfitCheckpointError: the networks, the memories or the curriculum do not fit.
     """
     tensors, metadata = checkpoint.load_checkpoint(folder)
-    if "counters" in metadata:
-        load_training_state(agent, from_first_form(agent, tensors, metadata))
-        return
-    tables = _named({name: memory.empty() for name, memory in memories_of(agent).items()})
-    tensors, metadata = checkpoint.load_checkpoint(folder, tables=tables)
-    load_training_state(agent, join_state(tensors, metadata["state"]))
+    with checkpoint.refusing_unfit(folder):
+        if "counters" in metadata:
+            load_training_state(agent, from_first_form(agent, tensors, metadata))
+            return
+        tables = _named({name: memory.empty() for name, memory in memories_of(agent).items()})
+        tensors, metadata = checkpoint.load_checkpoint(folder, tables=tables)
+        load_training_state(agent, join_state(tensors, metadata["state"]))
 
 
 def _players(agent: TwoPlayers) -> dict[str, SAC]:

@@ -277,7 +277,8 @@ class TwoPlayers:
 
         Raises:
             CheckpointError: the files are damaged.
-            ValueError: a task or a curriculum is needed, or something does not fit.
+            UnfitCheckpointError: they hold what does not fit.
+            ValueError: a task or a curriculum is needed.
         """
         arguments = read_arguments(folder)
         given = {"task": task, "curriculum": curriculum}

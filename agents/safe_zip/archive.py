@@ -30,11 +30,13 @@ class Limits:
     """Bytes that a member may have at any ratio."""
     total: int = 4 << 30
     """Bytes of all members together."""
+    preceded: bool = True
+    """Whether other bytes may stand before the zip, as in a file that an agent was saved into further on."""
 
 
 OUTER = Limits()
 # What torch.save writes has one member for each tensor, stored as it is.
-TORCH = Limits(members=20_000, ratio=1, small=0)
+TORCH = Limits(members=20_000, ratio=1, small=0, preceded=False)
 
 _CHUNK = 1 << 20
 _LONGEST_NAME = 256
@@ -93,7 +95,9 @@ def read_members(content: bytes, limits: Limits = OUTER) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             members = file.infolist()
             _check_listing(members, limits)
-            _check_places(members, content, file.start_dir)
+            begin = _check_places(members, content, file.start_dir)
+            if begin and not limits.preceded:
+                raise UnsafeZipError("the zip does not begin where the file does: copy it again")
             return {member.filename: _read(file, member) for member in members if not member.is_dir()}
     except UnsafeZipError:
         raise
@@ -137,8 +141,8 @@ def _check_kind(member: zipfile.ZipInfo) -> None:
         raise UnsafeZipError(f"member {member.filename!r} has compression {member.compress_type}, not deflate")
 
 
-def _check_places(members: list[zipfile.ZipInfo], content: bytes, end: int) -> None:
-    """Refuse members that share bytes, as in a bomb, and a zip after other bytes: the rest of a longer one."""
+def _check_places(members: list[zipfile.ZipInfo], content: bytes, end: int) -> int:
+    """Refuse members that share bytes, as in a bomb; return where the first begins, 0 without any."""
     for member in sorted(members, key=lambda member: member.header_offset, reverse=True):
         if member.header_offset < 0:
             raise UnsafeZipError(f"member {member.filename!r} lies outside the file")
@@ -146,8 +150,7 @@ def _check_places(members: list[zipfile.ZipInfo], content: bytes, end: int) -> N
         if member.header_offset + _LOCAL_HEADER.size + name + extra + member.compress_size > end:
             raise UnsafeZipError(f"member {member.filename!r} overlaps the one after it")
         end = member.header_offset
-    if members and end:
-        raise UnsafeZipError("the zip does not begin where the file does: copy it again")
+    return end if members else 0
 
 
 def _read(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -15,7 +15,7 @@ from stable_baselines3.her import GoalSelectionStrategy, HerReplayBuffer
 from stable_baselines3.sac import policies
 from torch import nn
 
-from entroreg.agents import discrete_policy, packed_replay
+from entroreg.agents import blind_actor_policy, discrete_policy, packed_replay
 from entroreg.agents.safe_zip.errors import UnsafeZipError
 from entroreg.agents.safe_zip.pickles import Made, Name
 from entroreg.agents.safe_zip.values import Builder, Key, Maker, key_of, require, require_type
@@ -28,6 +28,7 @@ _POLICIES: tuple[type, ...] = (
     policies.SACPolicy,
     policies.CnnPolicy,
     policies.MultiInputPolicy,
+    blind_actor_policy.BlindActorPolicy,
     discrete_policy.DiscreteSACPolicy,
     discrete_policy.MlpPolicy,
     discrete_policy.CnnPolicy,

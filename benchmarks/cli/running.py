@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from entroreg.benchmarks.errors import RUN_FAILED, UserError, as_line
+from entroreg.benchmarks.errors import MISSING, RUN_FAILED, UserError, as_line
 
 if TYPE_CHECKING:
     from entroreg.benchmarks.signals import StopFlag
@@ -25,7 +25,7 @@ def result_of(
     checkpoint = folder / CHECKPOINT
     with stop_on_signals() as stop:
         try:
-            with naming_checkpoints([checkpoint]):
+            with checkpoint_errors_as_user_errors(), naming_checkpoints([checkpoint]):
                 result = train(stop)
         except OSError as error:  # what the folder was made for, it held before
             raise UserError(f"the run failed: {error}", RUN_FAILED) from error
@@ -70,6 +70,17 @@ def naming_checkpoints(checkpoints: Sequence[Path]) -> Iterator[None]:
             yield
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}; {kept()}") from error
+
+
+@contextmanager
+def checkpoint_errors_as_user_errors() -> Iterator[None]:
+    """Turn the errors about a checkpoint that is there into errors that the command shows in one line."""
+    from entroreg.checkpoint import CheckpointError, UnfitCheckpointError
+
+    try:
+        yield
+    except (CheckpointError, UnfitCheckpointError) as error:
+        raise UserError(str(error), MISSING) from error
 
 
 def note(text: str) -> None:

@@ -10,7 +10,13 @@ from typing import Annotated, Any, Literal, Protocol, get_args
 
 import tyro
 
-from entroreg.benchmarks.cli.running import naming_checkpoints, note, print_table, result_of
+from entroreg.benchmarks.cli.running import (
+    checkpoint_errors_as_user_errors,
+    naming_checkpoints,
+    note,
+    print_table,
+    result_of,
+)
 from entroreg.benchmarks.distillation.options import TrainDistill
 from entroreg.benchmarks.errors import MISSING, OK, UserError
 from entroreg.benchmarks.mil.options import ModelName, TrainMIL
@@ -108,7 +114,8 @@ def _train_population(options: TrainSAC) -> int:
 
     folders = [run_folder(run) for run in runs_of(options)]
     with stop_on_signals() as stop:
-        with naming_checkpoints([folder / CHECKPOINT for folder in folders]):
+        checkpoints = [folder / CHECKPOINT for folder in folders]
+        with checkpoint_errors_as_user_errors(), naming_checkpoints(checkpoints):
             results = train_population(options, stop)
         if results is None:
             note(f"stopped; each seed's checkpoint is in {folders[0].parent / 'seed-*' / CHECKPOINT}")
@@ -161,7 +168,6 @@ class Eval:
     def execute(self) -> int:
         """Evaluate."""
         from entroreg.benchmarks.run_folder import read_config
-        from entroreg.checkpoint import CheckpointError
 
         config = read_config(self.run)
         kind = config.get("kind")
@@ -169,7 +175,7 @@ class Eval:
             raise UserError("force is that of a fresh adversary: give --robust and --adversary-steps with it")
         if (self.heatmap or self.slides) and kind != "mil":
             raise UserError(f"heatmap and slides are for runs of mil, got one of {kind}: leave them out")
-        try:
+        with checkpoint_errors_as_user_errors():
             if self.robust is not None or kind in ADVERSARIAL:
                 return self._adversarial(config)
             if kind == "mil":
@@ -181,8 +187,6 @@ class Eval:
 
                 return evaluate_distill(self.run, config, as_json=self.json)
             return self._policy(config) if kind == "rlvr" else self._agent(config)
-        except CheckpointError as error:
-            raise UserError(str(error), MISSING) from error
 
     def _adversarial(self, config: dict[str, Any]) -> int:
         from entroreg.benchmarks.robust.verbs import evaluate_adversarial, evaluate_robust

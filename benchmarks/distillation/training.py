@@ -188,9 +188,10 @@ class _Run:
         if saved is None:
             return
         tensors, metadata = saved
-        self._trainer.load_state_dict(join_state(tensors, metadata["trainer"]))
-        self._row_count, self._seconds = int(metadata["rows"]), float(metadata["seconds"])
-        self._found = metadata.get("tests", {})  # absent before runs could be stopped in their tests
+        with checkpoint.refusing_unfit(self._folder / CHECKPOINT):
+            self._trainer.load_state_dict(join_state(tensors, metadata["trainer"]))
+            self._row_count, self._seconds = int(metadata["rows"]), float(metadata["seconds"])
+            self._found = dict(metadata.get("tests", {}))  # absent before runs could be stopped in their tests
 
 
 def _attacks(options: TrainDistill, student: nn.Module) -> Attacks:

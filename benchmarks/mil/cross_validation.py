@@ -160,7 +160,8 @@ class CrossValidation:
             model, dataset, fold.train, fold.validation, settings, aem, reader=reader, processes=self._processes
         )
         if self._fitted is not None:
-            fitter.load_state_dict(self._fitted)
+            with checkpoint.refusing_unfit(self._folder / CHECKPOINT):
+                fitter.load_state_dict(self._fitted)
             self._fitted = None
         return fitter
 
@@ -194,10 +195,11 @@ class CrossValidation:
         if saved is None:
             return
         tensors, metadata = saved
-        self._fitted = join_state(tensors, metadata["fitter"])
-        self._outcomes = [outcome_from_json(outcome) for outcome in metadata["outcomes"]]
-        self._row_count = int(metadata["rows"])
-        self._earlier_seconds = float(metadata["seconds"])
+        with checkpoint.refusing_unfit(self._folder / CHECKPOINT):
+            self._fitted = join_state(tensors, metadata["fitter"])
+            self._outcomes = [outcome_from_json(outcome) for outcome in metadata["outcomes"]]
+            self._row_count = int(metadata["rows"])
+            self._earlier_seconds = float(metadata["seconds"])
 
 
 @contextmanager

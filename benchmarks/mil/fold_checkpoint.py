@@ -64,21 +64,19 @@ def read_fold(path: Path, options: TrainMIL, dataset: BagDataset) -> FoldModel:
         dataset: of the run, as it was opened.
 
     Raises:
-        UserError: there is no such checkpoint, or it does not fit the run's config.json.
+        UserError: there is no such checkpoint.
         CheckpointError: it is damaged.
+        UnfitCheckpointError: it does not fit the run's config.json.
     """
     try:
         tensors, metadata = checkpoint.load_checkpoint(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} must be the checkpoint of a finished fold, got none: train longer") from error
-    model = new_model(options.model, dataset, options.run.seed, metadata["fold"])
-    weights = {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
-    try:
+    with checkpoint.refusing_unfit(path):
+        model = new_model(options.model, dataset, options.run.seed, metadata["fold"])
+        weights = {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
         model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"the checkpoint {path} does not fit the run's config.json: {reason}") from error
-    if _MEAN in tensors:
-        dataset = StandardizedBags(dataset, tensors[_MEAN], tensors[_SCALE])
-    counts = FitCounts(metadata["fold"], metadata["epochs"], metadata["best_epoch"])
-    return FoldModel(model.eval(), dataset, counts)
+        if _MEAN in tensors:
+            dataset = StandardizedBags(dataset, tensors[_MEAN], tensors[_SCALE])
+        counts = FitCounts(metadata["fold"], metadata["epochs"], metadata["best_epoch"])
+        return FoldModel(model.eval(), dataset, counts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from entroreg.benchmarks.errors import MISSING, OK, UserError
+from entroreg.benchmarks.errors import OK
 from entroreg.benchmarks.mil.slide_verbs import Features
 
 
@@ -28,14 +28,11 @@ class HeatMap:
 
     def execute(self) -> int:
         """Extract, predict, draw; the last lines say where everything is."""
+        from entroreg.benchmarks.cli.running import checkpoint_errors_as_user_errors
         from entroreg.benchmarks.mil.building import data_errors_as_user_errors
-        from entroreg.checkpoint import CheckpointError
 
-        try:
-            with data_errors_as_user_errors():
-                found = self._drawn()
-        except CheckpointError as error:
-            raise UserError(str(error), MISSING) from error
+        with checkpoint_errors_as_user_errors(), data_errors_as_user_errors():
+            found = self._drawn()
         if self.features.json:
             print(json.dumps(found))
             return OK

@@ -57,6 +57,7 @@ def load_run(folder: Path) -> Rollouts | dict[str, Any] | None:
 
     Raises:
         UserError: the checkpoint is damaged, of something else, or was written before runs could go on.
+        UnfitCheckpointError: it does not hold what a run saves.
     """
     saved = saved_run(folder, _AGENT)
     if saved is None:
@@ -68,8 +69,9 @@ def load_run(folder: Path) -> Rollouts | dict[str, Any] | None:
             "runs could not go on; train again with --overwrite",
             MISSING,
         )
-    state: dict[str, Any] = join_state(tensors, metadata["state"])
-    if metadata["phase"] == _WARM_UP:
-        return state
-    warmed = WarmUp(**metadata["warmed"])
-    return Rollouts(warmed, metadata["before"], state, int(metadata["rows"]), float(metadata["seconds"]))
+    with checkpoint.refusing_unfit(folder / CHECKPOINT):
+        state: dict[str, Any] = dict(join_state(tensors, metadata["state"]))
+        if metadata["phase"] == _WARM_UP:
+            return state
+        warmed = WarmUp(**metadata["warmed"])
+        return Rollouts(warmed, dict(metadata["before"]), state, int(metadata["rows"]), float(metadata["seconds"]))

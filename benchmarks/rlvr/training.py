@@ -129,10 +129,11 @@ def reinforce(
             return None
         run = Rollouts(start.warmed, passes(before))
     settings = GRPOSettings(options.prompts, options.samples, options.updates, options.learning_rate)
-    control = CONTROLS[options.control](options.target * run.before["entropy"])
-    trainer = GRPO(start.model, start.task, control, settings, seed=options.seed)
-    if run.state is not None:
-        trainer.load_state_dict(run.state)
+    with checkpoint.refusing_unfit(folder / CHECKPOINT):
+        control = CONTROLS[options.control](options.target * run.before["entropy"])
+        trainer = GRPO(start.model, start.task, control, settings, seed=options.seed)
+        if run.state is not None:
+            trainer.load_state_dict(run.state)
     rows, seconds = _learn(trainer, run, options, folder, stop)
     if stop():
         return None
@@ -157,7 +158,8 @@ def _warmed_up(
         return Start(task, model, saved.warmed)
     warming = WarmingUp(model, task, seed=options.seed)
     if saved is not None:
-        warming.load_state_dict(saved)
+        with checkpoint.refusing_unfit(folder / CHECKPOINT):
+            warming.load_state_dict(saved)
     note(f"warming up until {options.warm_up:.0%} of the answers are right, a minute or two")
 
     def after_step() -> bool:
@@ -224,9 +226,6 @@ def evaluate_run(folder: Path, config: dict[str, Any], problems: int) -> dict[st
         raise UserError(f"{folder} has no checkpoint yet: train longer, or lower --evaluate-every") from error
     task = Addition(options.digits)
     model = new_policy(task, options.seed)
-    try:
+    with checkpoint.refusing_unfit(folder / CHECKPOINT):
         model.load_state_dict(join_state(tensors, metadata["state"])["model"])
-    except (KeyError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"the checkpoint in {folder} does not fit its config.json: {reason}") from error
     return passes(evaluate(model, task, seed=_EVALUATION_SEED + options.seed, problems=problems, at=PASS_AT))

@@ -14,7 +14,7 @@ from entroreg.agents.adversarial.curricula import floor_of
 from entroreg.agents.adversarial.players import Frozen
 from entroreg.atomic import write_json
 from entroreg.benchmarks.cells import Cell, is_done, read_result, write_result
-from entroreg.benchmarks.errors import MISSING, UserError
+from entroreg.benchmarks.errors import UserError
 from entroreg.benchmarks.evaluation import Act, episode_returns
 from entroreg.benchmarks.progress import show_progress
 from entroreg.benchmarks.robust.adversaries import returns_against
@@ -37,7 +37,6 @@ from entroreg.benchmarks.run_folder import (
     write_head,
 )
 from entroreg.benchmarks.signals import StopFlag
-from entroreg.checkpoint import CheckpointError
 from entroreg.envs import make_task
 
 MODEL = "protagonist.zip"
@@ -171,8 +170,6 @@ def _begun(
         return TwoPlayers.load(folder / CHECKPOINT)
     except FileNotFoundError:  # the run begins
         pass
-    except CheckpointError as error:
-        raise UserError(str(error), MISSING) from error
     with as_user_errors(options.run.env):
         floor = _floor(options, folder, stop, note)
         return None if stop() else build_training(options, floor)

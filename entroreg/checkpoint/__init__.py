@@ -9,9 +9,16 @@ a checkpoint's files must be replaced, never changed in place.
 
 from __future__ import annotations
 
-from entroreg.checkpoint.errors import CheckpointError
+from entroreg.checkpoint.errors import CheckpointError, UnfitCheckpointError, refusing_unfit
 from entroreg.checkpoint.reading import load_checkpoint
 from entroreg.checkpoint.saving import save_checkpoint
 from entroreg.checkpoint.table import Table
 
-__all__ = ["CheckpointError", "Table", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "CheckpointError",
+    "Table",
+    "UnfitCheckpointError",
+    "load_checkpoint",
+    "refusing_unfit",
+    "save_checkpoint",
+]

@@ -123,6 +123,8 @@ def _find(path: Path) -> tuple[Path, tuple[int, int]]:
     for source in (path, older(path, 1)) * 3:
         if identity := _identity(source):
             return source, identity
+    if path.is_symlink():
+        raise CheckpointError(f"{path} must be a folder, got a link that leads to itself: remove it")
     raise FileNotFoundError(f"no checkpoint at {path}: check the path, or start without one")
 
 

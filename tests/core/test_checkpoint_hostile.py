@@ -153,7 +153,7 @@ def test_names_that_could_mean_a_file_elsewhere_are_refused(folder: Path, name: 
 
 def test_a_link_that_leads_to_itself_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "last").symlink_to("last")
-    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+    with pytest.raises(CheckpointError, match="last must be a folder, got a link that leads to itself: remove it"):
         load_checkpoint(tmp_path / "last")
 
 

@@ -87,8 +87,8 @@ def test_only_what_is_asked_for_runs_and_counts(
         (["--task", "t2", "cart"], "unknown task 'cart': there is t/1, t2"),
         (["--method", "quik"], "unknown method 'quik': did you mean 'quick'?"),
         (["--seed", "-1"], "seed must be at least 0, got -1"),
-        (["--seeds", "0"], "seeds must be at least 1, got 0"),
-        (["--seeds", "-3"], "seeds must be at least 1, got -3"),
+        (["--seeds", "0"], "seeds must be at least 1 and at most 10000, got 0"),
+        (["--seeds", "-3"], "seeds must be at least 1 and at most 10000, got -3"),
     ],
 )
 def test_what_does_not_exist_is_refused(

@@ -232,7 +232,7 @@ def test_runs_without_a_suite_in_common_are_refused() -> None:
         _found(a, {**a, "preset": "small"})
     both = changes({"a": a, "other": b}, {"a": a})
     assert [change.suite for change in both] == ["sac"]
-    with pytest.raises(UserError, match=r"tolerance must be at least 0, got -0\.1"):
+    with pytest.raises(UserError, match=r"tolerance must be at least 0 and at most 1e\+06, got -0\.1"):
         _found(a, a, -0.1)
 
 

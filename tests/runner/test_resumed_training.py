@@ -129,8 +129,7 @@ def test_what_cannot_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     refused: dict[Path, Callable[[Path], str]] = {
         tmp_path / "unknown": lambda at: (
-            f"{at} must be a run that can go on, one of mil, distill, rlvr, sac, discrete-sac, qarl, rarl, got ppo"
-            ": train it again"
+            f"{at / 'config.json'} must be written by 'entroreg train', got something else: the kind 'ppo', not one"
         ),
         tmp_path / "nothing": lambda at: f"{at} must be a run folder with config.json, got: [Errno 2] No such file",
         tmp_path / "none": lambda at: f"{at} must be a folder of results, got none: give the --out folder",

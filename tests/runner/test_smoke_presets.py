@@ -15,9 +15,20 @@ from entroreg.benchmarks.report_page.write import write_report
 from entroreg.benchmarks.suites import MINUTES, SUITES
 
 WITH_CURVES = {"sac", "sac-mujoco", "rlvr", "robust"}
+SLOW = {
+    "sac",
+    "sac-mujoco",
+    "sac-speed",
+    "robust",
+    "rlvr",
+    "distillation",
+    "token-entropy",
+}  # a minute each, or two
 
 
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SUITES]
+)
 def test_a_smoke_run_from_cells_to_a_report(
     name: str, smoke: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from bad_checkpoints import checkpoint_cases
 from bad_configs import config_cases
@@ -58,4 +60,11 @@ def all_cases() -> list[Case]:
 
 
 def sample(count: int) -> list[Case]:
-    return all_cases()[:count]
+    """Return cases drawn from all with a fixed seed: in turn one of each verb and thing that is wrong."""
+    drawn, cases = random.Random(0), all_cases()
+    drawn.shuffle(cases)
+    groups: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        groups.setdefault((case.verb, case.about.partition(":")[0]), []).append(case)
+    in_turn = [case for turn in zip_longest(*groups.values()) for case in turn if case is not None]
+    return in_turn[:count]

@@ -54,8 +54,8 @@ def _check(reports: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) ->
     assert peak < MEMORY
 
 
-def test_150_hostile_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _check(_run(tmp_path, 0, 150), capsys)
+def test_60_hostile_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _check(_run(tmp_path, 0, 60), capsys)
 
 
 @pytest.mark.slow
