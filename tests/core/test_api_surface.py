@@ -54,7 +54,14 @@ PUBLIC = {
         "token_logprob_entropy",
         "tsallis_entropy",
     ],
-    "entroreg.checkpoint": ["CheckpointError", "Table", "load_checkpoint", "save_checkpoint"],
+    "entroreg.checkpoint": [
+        "CheckpointError",
+        "Table",
+        "UnfitCheckpointError",
+        "load_checkpoint",
+        "refusing_unfit",
+        "save_checkpoint",
+    ],
     "entroreg.controllers": [
         "Controller",
         "Dual",
