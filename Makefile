@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types imports unit conformance conformance-compiled bench-small trust test-slow test-gpu install clean
+.PHONY: help demo test check lint types imports unit conformance conformance-eager conformance-engine conformance-compiled bench-small trust test-slow test-gpu install clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,9 +33,11 @@ imports: $(INSTALLED)  ## import-linter: which package may import which
 unit: $(INSTALLED)  ## pytest without the slow and the GPU tests, two processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-conformance: $(INSTALLED)  ## stable-baselines3's own SAC tests on our SAC, eager and with the engine on
-	$(BIN)/python tests/conformance/run.py eager
-	$(BIN)/python tests/conformance/run.py engine
+conformance: $(INSTALLED)  ## stable-baselines3's own SAC tests on our SAC, eager and with the engine on, side by side
+	$(MAKE) --jobs=2 --output-sync=target conformance-eager conformance-engine
+
+conformance-eager conformance-engine: conformance-%: $(INSTALLED)
+	$(BIN)/python tests/conformance/run.py $*
 
 conformance-compiled: $(INSTALLED)  ## the same tests with each agent's update compiled, half an hour
 	$(BIN)/python tests/conformance/run.py compiled

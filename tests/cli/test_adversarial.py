@@ -187,7 +187,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    arguments = [*QARL, "--steps", "3000", "--return-floor", "4", "--checkpoint-every", "3"]
+    arguments = [*QARL, "--steps", "1800", "--return-floor", "4", "--checkpoint-every", "3"]
     assert main([*arguments, "--out", str(tmp_path / "straight")]) == 0
     straight, stopped = _folder(tmp_path / "straight"), _folder(tmp_path / "stopped")
     command = [sys.executable, "-c", "import sys; from entroreg.benchmarks.cli import main; sys.exit(main())"]

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# pytest imports the tests without their folder: what several of them share is found by this.
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Torch's first call of an operator is slow, which Hypothesis takes for a slow example.
 settings.register_profile(

@@ -10,53 +10,23 @@ import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
-import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from saved_tables import BLOCK, ROW, N, inodes_of, load_table, new_table, save_table, written_blocks
 
 from entroreg.checkpoint import Table, load_checkpoint, save_checkpoint
 
 DTYPES = ["float64", "float32", "float16", "bool", "int64", "int32", "int16", "int8", "uint8"]
-N, ROW, BLOCK = 100, 3, 10  # rows, numbers in each, rows of a block
-
-
-def _table(filled: int = 0, seed: int = 0) -> Table:
-    rows = np.random.default_rng(seed).standard_normal((N, ROW)).astype(np.float32)
-    table = Table(rows, block_bytes=BLOCK * ROW * 4)
-    table.filled = filled
-    return table
-
-
-def _save(folder: Path, table: Table, keep: int = 1) -> None:
-    save_checkpoint(folder, {"weight": torch.ones(2)}, {"step": 1}, tables={"replay": table}, keep=keep)
-
-
-def _load(folder: Path, **settings: Any) -> Table:
-    table = Table(np.full((N, ROW), 9, np.float32), **{"block_bytes": BLOCK * ROW * 4, **settings})
-    load_checkpoint(folder, tables={"replay": table})
-    return table
 
 
 def _write(table: Table, start: int, stop: int) -> None:
     table.rows[start:stop] += 1
     table.mark(start, stop)
-
-
-def _blocks(folder: Path) -> dict[str, int]:
-    """The inodes of a checkpoint's blocks."""
-    return {path.name: path.stat().st_ino for path in sorted(folder.glob("replay-*"))}
-
-
-def _written(folder: Path) -> list[int]:
-    """Which blocks are not those of the checkpoint before."""
-    before = _blocks(folder.with_name(f"{folder.name}.previous"))
-    return [index for index, (name, inode) in enumerate(_blocks(folder).items()) if before.get(name) != inode]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -79,17 +49,17 @@ def test_rows_of_every_dtype_and_shape_come_back_bit_for_bit(
 
 
 def test_rows_beyond_those_filled_are_not_saved_and_not_touched(tmp_path: Path) -> None:
-    table = _table(filled=25)
-    _save(tmp_path / "last", table)
+    table = new_table(filled=25)
+    save_table(tmp_path / "last", table)
     assert [path.stat().st_size > 100 for path in sorted((tmp_path / "last").glob("replay-*"))] == [True] * 3
-    loaded = _load(tmp_path / "last")
+    loaded = load_table(tmp_path / "last")
     assert loaded.filled == 25
     assert np.array_equal(loaded.rows[:25], table.rows[:25])
     assert (loaded.rows[25:] == 9).all()
     table.filled = 0
-    _save(tmp_path / "last", table)
-    assert _blocks(tmp_path / "last") == {}
-    assert _load(tmp_path / "last").filled == 0
+    save_table(tmp_path / "last", table)
+    assert inodes_of(tmp_path / "last") == {}
+    assert load_table(tmp_path / "last").filled == 0
 
 
 @pytest.mark.parametrize(
@@ -115,26 +85,26 @@ def test_rows_beyond_those_filled_are_not_saved_and_not_touched(tmp_path: Path) 
 def test_only_blocks_that_changed_are_written(
     tmp_path: Path, change: Callable[[Table], None], written: list[int], is_loaded: bool
 ) -> None:
-    table = _table(filled=55)
-    _save(tmp_path / "last", table)
-    table = _load(tmp_path / "last") if is_loaded else table
+    table = new_table(filled=55)
+    save_table(tmp_path / "last", table)
+    table = load_table(tmp_path / "last") if is_loaded else table
     table.rows[55:] = 4  # not filled, so no mark is needed: filling them is one
     change(table)
-    _save(tmp_path / "last", table)
-    assert _written(tmp_path / "last") == written
-    loaded = _load(tmp_path / "last")
+    save_table(tmp_path / "last", table)
+    assert written_blocks(tmp_path / "last") == written
+    loaded = load_table(tmp_path / "last")
     assert loaded.filled == table.filled
     assert np.array_equal(loaded.rows[: loaded.filled], table.rows[: table.filled])
 
 
 def test_a_block_that_is_not_marked_is_not_looked_at(tmp_path: Path) -> None:
-    table = _table(filled=55)
-    _save(tmp_path / "last", table)
+    table = new_table(filled=55)
+    save_table(tmp_path / "last", table)
     table.rows[[12, 33]] = 7
     table.mark(33, 34)
-    _save(tmp_path / "last", table)
-    assert _written(tmp_path / "last") == [3]
-    assert (_load(tmp_path / "last").rows == 7).all(axis=1).nonzero()[0].tolist() == [33]
+    save_table(tmp_path / "last", table)
+    assert written_blocks(tmp_path / "last") == [3]
+    assert (load_table(tmp_path / "last").rows == 7).all(axis=1).nonzero()[0].tolist() == [33]
 
 
 class _Saves(RuleBasedStateMachine):
@@ -146,7 +116,7 @@ class _Saves(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.number = 0
-        self.table = _table()
+        self.table = new_table()
         self.saved: dict[Path, tuple[bytes, int]] = {}
         shutil.rmtree(self.root, ignore_errors=True)
 
@@ -171,10 +141,10 @@ class _Saves(RuleBasedStateMachine):
 
     @rule(folder=folders)
     def save(self, folder: Path) -> None:
-        before, there = _blocks(folder), _cut(self.saved.get(folder, (b"", 0))[0])
-        _save(folder, self.table)
+        before, there = inodes_of(folder), _cut(self.saved.get(folder, (b"", 0))[0])
+        save_table(folder, self.table)
         self.saved[folder] = self.present()
-        linked = [before.get(name) == inode for name, inode in _blocks(folder).items()]
+        linked = [before.get(name) == inode for name, inode in inodes_of(folder).items()]
         assert linked == [there.get(index) == block for index, block in _cut(self.present()[0]).items()]
 
     @rule(folder=folders, call=st.integers(1, 30))
@@ -187,14 +157,14 @@ class _Saves(RuleBasedStateMachine):
                 return
         assert self.table.known() == known
         with contextlib.suppress(FileNotFoundError):
-            loaded = _load(folder)
+            loaded = load_table(folder)
             found = (loaded.rows[: loaded.filled].tobytes(), loaded.filled)
             # The new one, where the fsync of the parent failed, which is after the renames.
             assert found in [self.saved.get(folder), self.present()]
             self.saved[folder] = found
 
     @rule(folder=folders)
-    def load(self, folder: Path) -> None:
+    def load_table(self, folder: Path) -> None:
         if folder in self.saved:
             load_checkpoint(folder, tables={"replay": self.table})
             assert self.present() == self.saved[folder]
@@ -202,7 +172,7 @@ class _Saves(RuleBasedStateMachine):
     @rule(folder=folders)
     def read(self, folder: Path) -> None:
         if folder in self.saved:
-            loaded = _load(folder)
+            loaded = load_table(folder)
             assert (loaded.rows[: loaded.filled].tobytes(), loaded.filled) == self.saved[folder]
 
     def present(self) -> tuple[bytes, int]:
@@ -235,42 +205,42 @@ def test_any_order_of_writes_saves_and_loads(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_failed_save_forgets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = _table(filled=55)
-    _save(tmp_path / "last", table)
+    table = new_table(filled=55)
+    save_table(tmp_path / "last", table)
     table.rows[12] = 7
     table.mark(12, 13)
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError("crash")))
         with pytest.raises(OSError, match="crash"):
-            _save(tmp_path / "last", table)
-    assert not np.array_equal(_load(tmp_path / "last").rows[12], table.rows[12])
-    _save(tmp_path / "last", table)
-    assert _written(tmp_path / "last") == [1]
-    assert np.array_equal(_load(tmp_path / "last").rows[:55], table.rows[:55])
+            save_table(tmp_path / "last", table)
+    assert not np.array_equal(load_table(tmp_path / "last").rows[12], table.rows[12])
+    save_table(tmp_path / "last", table)
+    assert written_blocks(tmp_path / "last") == [1]
+    assert np.array_equal(load_table(tmp_path / "last").rows[:55], table.rows[:55])
 
 
 def test_each_checkpoint_is_complete_in_itself(tmp_path: Path) -> None:
-    table = _table(filled=N)
+    table = new_table(filled=N)
     for step in range(4):
         table.rows[step] = step
         table.mark(step, step + 1)
-        _save(tmp_path / "last", table, keep=3)
+        save_table(tmp_path / "last", table, keep=3)
     names = ["last", "last.previous", "last.previous.2", "last.previous.3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     for name in names[1:]:
         copied = tmp_path / "copied"
         shutil.move(tmp_path / name, copied)
         newest = 3 - names.index(name)
-        rows = _load(copied).rows
+        rows = load_table(copied).rows
         assert np.array_equal(rows[: newest + 1, 0], np.arange(newest + 1.0))
         assert not np.array_equal(rows[newest + 1], [newest + 1] * ROW)
         shutil.rmtree(copied)
-    assert np.array_equal(_load(tmp_path / "last").rows, table.rows)
+    assert np.array_equal(load_table(tmp_path / "last").rows, table.rows)
     assert {path.stat().st_nlink for path in (tmp_path / "last").iterdir()} == {1}
 
 
 def test_several_tables_and_one_by_two_names(tmp_path: Path) -> None:
-    first, second = _table(filled=10), _table(filled=20, seed=1)
+    first, second = new_table(filled=10), new_table(filled=20, seed=1)
     tables = {"a": first, "a-00000": second, "c": second}
     save_checkpoint(tmp_path / "last", {}, {"step": 3}, tables=tables)
     loaded = {name: Table(np.zeros((N, ROW), np.float32)) for name in tables}
@@ -280,13 +250,13 @@ def test_several_tables_and_one_by_two_names(tmp_path: Path) -> None:
 
 
 def test_a_table_with_other_blocks_reads_the_same_rows_and_writes_them_all(tmp_path: Path) -> None:
-    table = _table(filled=55)
-    _save(tmp_path / "last", table)
-    loaded = _load(tmp_path / "last", block_bytes=7 * ROW * 4)
+    table = new_table(filled=55)
+    save_table(tmp_path / "last", table)
+    loaded = load_table(tmp_path / "last", block_bytes=7 * ROW * 4)
     assert np.array_equal(loaded.rows[:55], table.rows[:55])
-    _save(tmp_path / "last", loaded)
-    assert _written(tmp_path / "last") == list(range(8))
-    assert np.array_equal(_load(tmp_path / "last").rows[:55], table.rows[:55])
+    save_table(tmp_path / "last", loaded)
+    assert written_blocks(tmp_path / "last") == list(range(8))
+    assert np.array_equal(load_table(tmp_path / "last").rows[:55], table.rows[:55])
 
 
 def test_reading_takes_no_second_copy(tmp_path: Path) -> None:

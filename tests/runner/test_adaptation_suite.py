@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from entroreg.benchmarks.suites import adaptation
 
 
+@pytest.mark.slow
 def test_a_smoke_run(smoke: Callable[[str], dict[str, Any]]) -> None:
     summary = smoke("adaptation")
     assert summary["failed"] == []

@@ -117,6 +117,7 @@ def test_the_presets_have_every_control_and_seed() -> None:
     assert all(cell.task == "addition-2" for cell in rlvr.cells("paper"))
 
 
+@pytest.mark.slow
 def test_all_controls_of_a_seed_start_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     cells = [cell for cell in rlvr.cells("smoke") if cell.method in ("none", "clip-cov")]

@@ -15,7 +15,8 @@ from entroreg.benchmarks.report_page.write import write_report
 from entroreg.benchmarks.suites import MINUTES, SUITES
 
 WITH_CURVES = {"sac", "sac-mujoco", "rlvr", "robust"}
-SLOW = {
+SLOW = {  # a minute each, or more
+    "adaptation",
     "sac",
     "sac-mujoco",
     "sac-speed",
@@ -23,7 +24,7 @@ SLOW = {
     "rlvr",
     "distillation",
     "token-entropy",
-}  # a minute each, or two
+}
 
 
 @pytest.mark.parametrize(

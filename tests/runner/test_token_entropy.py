@@ -13,6 +13,7 @@ from entroreg.benchmarks.token_entropy import methods
 from entroreg.benchmarks.token_entropy.measuring import Task, largest_errors, peak_megabytes, rounds_of
 
 
+@pytest.mark.slow
 def test_a_whole_run(smoke: Callable[[str], dict[str, Any]]) -> None:
     summary = smoke("token-entropy")
     assert [cell["task"] for cell in summary["cells"]] == ["64x1k-float32", "fused-64x1kx32-float32"]
