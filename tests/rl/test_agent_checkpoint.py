@@ -46,6 +46,11 @@ def test_what_does_not_fit_is_refused(build: Callable[..., Any], tmp_path: Path)
         load_agent(build(SAC, policy_kwargs={"net_arch": [8]}), tmp_path / "last")
     with pytest.raises(ValueError, match="holds a SAC, expected a DiscreteSAC"):
         load_agent(build(DiscreteSAC, "CartPole-v1"), tmp_path / "last")
+    saved, metadata = checkpoint.load_checkpoint(tmp_path / "last")
+    for change in ({"training": None}, {"training": {"learned": {"policy": 3}}}, {"num_timesteps": "many"}):
+        checkpoint.save_checkpoint(tmp_path / "forged", saved, {**metadata, **change})
+        with pytest.raises(checkpoint.UnfitCheckpointError, match="forged does not fit what it is loaded into: "):
+            load_agent(build(SAC), tmp_path / "forged")
     tensors = tmp_path / "last" / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1])
     with pytest.raises(checkpoint.CheckpointError):
