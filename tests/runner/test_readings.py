@@ -211,6 +211,13 @@ def test_which_values_are_better() -> None:
         "QARL's iteration",
         "forward and backward",
         "forward",
+        "first checkpoint",
+        "first checkpoint writes",
+        "next checkpoint",
+        "next checkpoint writes",
+        "loading",
+        "pause of a checkpoint",
+        "kills that left a corrupt file",
     }
 
 
