@@ -27,7 +27,6 @@ _NODES = ("array", "scalar", "numbers", "tensor", "random", "mujoco")
 # Saved, and yet nothing else depended on it in any of the trainings.
 UNFELT = {
     r"param_groups\[0\]\.lr$": "a part of torch's own state, set anew from the schedule before each update",
-    r"^\.entropy_watch\.": "says when a warning is given, and trains nothing",
     r"^\.logged\.name_to_excluded$": "set anew with each value that is logged, before the log is written",
     r"\.env\.attributes\.old_(obs|reward)$": "of VecNormalize, and written by each step before they are read",
 }
