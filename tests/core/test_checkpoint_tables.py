@@ -107,6 +107,16 @@ def test_a_block_that_is_not_marked_is_not_looked_at(tmp_path: Path) -> None:
     assert (load_table(tmp_path / "last").rows == 7).all(axis=1).nonzero()[0].tolist() == [33]
 
 
+def test_where_all_is_marked_every_block_that_changed_is_written(tmp_path: Path) -> None:
+    table = new_table(filled=N)
+    save_table(tmp_path / "last", table)
+    table.rows[[0, N - 1]] = 7
+    table.mark_all()
+    save_table(tmp_path / "last", table)
+    assert written_blocks(tmp_path / "last") == [0, N // BLOCK - 1]
+    assert np.array_equal(load_table(tmp_path / "last").rows, table.rows)
+
+
 class _Saves(RuleBasedStateMachine):
     """Writes, fills, saves, failed saves and loads in any order, beside a model that copies everything."""
 
