@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from entroreg.benchmarks.cli import main
+from entroreg.benchmarks.cli.running import checkpoint_errors_as_user_errors
+from entroreg.benchmarks.errors import MISSING, UserError
+from entroreg.checkpoint import CheckpointError, UnfitCheckpointError
 
 PENDULUM = ("train", "sac", "--env", "Pendulum-v1", "--steps", "200")
 
@@ -102,3 +105,10 @@ def test_a_missing_extra_names_its_pip_line(package: str, extra: str, command: A
     assert len(done.stderr.splitlines()) == 1
     assert f"pip install '{extra}'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [CheckpointError("a block is torn"), UnfitCheckpointError("of another agent")])
+def test_a_checkpoint_that_is_no_good_is_missing(error: Exception) -> None:
+    with pytest.raises(UserError, match=f"^{error}$") as caught, checkpoint_errors_as_user_errors():
+        raise error
+    assert caught.value.exit_code == MISSING
